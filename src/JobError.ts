@@ -1,0 +1,231 @@
+/**
+ * Every way in which a request can fail. Each error is a `Schema.TaggedError`, so that it can be
+ * caught by its tag and sent to another host.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { JobId } from "./JobId.ts"
+
+const Count = Schema.Int.pipe(Schema.nonNegative())
+
+/**
+ * No job has this id: it was never started, or it has been removed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class JobNotFound extends Schema.TaggedError<JobNotFound>("joblib/JobNotFound")("JobNotFound", { id: JobId }) {
+  override get message(): string {
+    return `No job ${this.id}: it was never started, or it has been removed`
+  }
+}
+
+/**
+ * The job has ended, so it cannot be stopped or written to.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class JobAlreadyEnded
+  extends Schema.TaggedError<JobAlreadyEnded>("joblib/JobAlreadyEnded")("JobAlreadyEnded", { id: JobId })
+{
+  override get message(): string {
+    return `Job ${this.id} has ended already`
+  }
+}
+
+/**
+ * The job has not ended, so it cannot be removed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class JobStillRunning
+  extends Schema.TaggedError<JobStillRunning>("joblib/JobStillRunning")("JobStillRunning", { id: JobId })
+{
+  override get message(): string {
+    return `Job ${this.id} has not ended yet: stop it, or wait for it, before removing it`
+  }
+}
+
+/**
+ * The job's standard input cannot be written: its spec did not ask for a pipe (`stdin: "pipe"`),
+ * it has been closed, or nobody reads it any more.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class InputClosed extends Schema.TaggedError<InputClosed>("joblib/InputClosed")("InputClosed", { id: JobId }) {
+  override get message(): string {
+    return `The standard input of job ${this.id} is closed (a job has one only if its spec says stdin: "pipe")`
+  }
+}
+
+/**
+ * Why the operating system did not start a program.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export const JobStartReason = Schema.Literal(
+  "NotFound",
+  "PermissionDenied",
+  "InvalidDirectory",
+  "ArgumentListTooLong",
+  "ResourceExhausted",
+  "Unknown"
+)
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type JobStartReason = typeof JobStartReason.Type
+
+const startAdvice: Record<JobStartReason, string> = {
+  NotFound: "there is no such program in the PATH, or no such file",
+  PermissionDenied: "it may not be executed by this user, or it is a directory",
+  InvalidDirectory: "its working directory is missing, is not a directory, or may not be entered",
+  ArgumentListTooLong: "its arguments and environment are longer than the operating system takes",
+  ResourceExhausted: "the operating system is out of processes, descriptors or memory",
+  Unknown: "the operating system refused"
+}
+
+/**
+ * The operating system did not start the program.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class JobStartError extends Schema.TaggedError<JobStartError>("joblib/JobStartError")("JobStartError", {
+  reason: JobStartReason,
+  command: Schema.String,
+  cause: Schema.Defect
+}) {
+  override get message(): string {
+    return `Cannot start ${JSON.stringify(this.command)}: ${startAdvice[this.reason]} (${this.reason})`
+  }
+}
+
+/**
+ * The description of the job is wrong; nothing was started.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class InvalidJobSpec extends Schema.TaggedError<InvalidJobSpec>("joblib/InvalidJobSpec")("InvalidJobSpec", {
+  field: Schema.String,
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `Invalid job spec: ${this.field}: ${this.reason}`
+  }
+}
+
+/**
+ * As many jobs are running as `JobConfig.maxRunning` allows. A caller who would rather wait
+ * retries with a `Schedule`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class JobLimitReached
+  extends Schema.TaggedError<JobLimitReached>("joblib/JobLimitReached")("JobLimitReached", { limit: Count })
+{
+  override get message(): string {
+    return `${this.limit} jobs are running, which is the limit (maxRunning)`
+  }
+}
+
+/**
+ * As many subscribers read output as `JobConfig.maxSubscribersPerJob` or `maxSubscribers` allows.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class SubscriberLimitReached
+  extends Schema.TaggedError<SubscriberLimitReached>("joblib/SubscriberLimitReached")("SubscriberLimitReached", {
+    limit: Count,
+    scope: Schema.Literal("job", "total")
+  })
+{
+  override get message(): string {
+    return `${this.limit} subscribers read output ${this.scope === "job" ? "of this job" : "in total"}, ` +
+      `which is the limit (${this.scope === "job" ? "maxSubscribersPerJob" : "maxSubscribers"})`
+  }
+}
+
+/**
+ * The log does not keep these bytes any more: `from` included, `to` not. A reader that would rather
+ * go on at `to` asks for `whenBehind: "skip"`; one that would rather make the job wait, for `"block"`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class OutputEvicted extends Schema.TaggedError<OutputEvicted>("joblib/OutputEvicted")("OutputEvicted", {
+  id: JobId,
+  from: Count,
+  to: Count
+}) {
+  override get message(): string {
+    return `The output of job ${this.id} from byte ${this.from} to byte ${this.to} has been evicted`
+  }
+}
+
+/**
+ * The store of output failed. The job itself goes on.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class OutputStoreError extends Schema.TaggedError<OutputStoreError>("joblib/OutputStoreError")(
+  "OutputStoreError",
+  { operation: Schema.Literal("open", "write", "read", "remove"), cause: Schema.Defect }
+) {
+  override get message(): string {
+    return `The store of output failed (${this.operation}): ${String(this.cause)}`
+  }
+}
+
+/**
+ * There is more output than the caller wanted to collect.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class OutputTooLarge
+  extends Schema.TaggedError<OutputTooLarge>("joblib/OutputTooLarge")("OutputTooLarge", { maxBytes: Count })
+{
+  override get message(): string {
+    return `There are more than ${this.maxBytes} bytes of output`
+  }
+}
+
+/**
+ * This reader of events was too slow, and so many of them are gone.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class EventsMissed
+  extends Schema.TaggedError<EventsMissed>("joblib/EventsMissed")("EventsMissed", { missed: Count })
+{
+  override get message(): string {
+    return `${this.missed} events were missed: subscribe again for the jobs as they are now`
+  }
+}
+
+/**
+ * The coordinator's layer has been closed.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class CoordinatorStopped
+  extends Schema.TaggedError<CoordinatorStopped>("joblib/CoordinatorStopped")("CoordinatorStopped", {})
+{
+  override get message(): string {
+    return "The job coordinator has been stopped"
+  }
+}

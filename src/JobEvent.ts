@@ -1,0 +1,48 @@
+/**
+ * What happens to the jobs of a coordinator.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { JobId } from "./JobId.ts"
+import { JobInfo } from "./JobInfo.ts"
+
+/**
+ * A job was started, or had been before this subscription began.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class JobStarted
+  extends Schema.TaggedClass<JobStarted>("joblib/JobEvent/JobStarted")("JobStarted", { info: JobInfo })
+{}
+
+/**
+ * A job ended: nothing of it is left alive, and its output is complete.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class JobEnded extends Schema.TaggedClass<JobEnded>("joblib/JobEvent/JobEnded")("JobEnded", { info: JobInfo }) {}
+
+/**
+ * An ended job was removed, by hand or by retention.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class JobRemoved
+  extends Schema.TaggedClass<JobRemoved>("joblib/JobEvent/JobRemoved")("JobRemoved", { id: JobId })
+{}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const JobEvent = Schema.Union(JobStarted, JobEnded, JobRemoved)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type JobEvent = typeof JobEvent.Type

@@ -1,0 +1,31 @@
+/**
+ * The identity of a job: a random UUID (version 4), never used again.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+const uuidV4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const JobId = Schema.String.pipe(
+  Schema.pattern(uuidV4, { arbitrary: () => (fc) => fc.uuid({ version: 4 }) }),
+  Schema.brand("joblib/JobId")
+)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type JobId = typeof JobId.Type
+
+/**
+ * A new id, from the platform's cryptographic source of randomness.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (): JobId => JobId.make(globalThis.crypto.randomUUID(), { disableValidation: true })

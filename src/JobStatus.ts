@@ -1,0 +1,143 @@
+/**
+ * What a job is doing: running, or ended by its own exit or by a signal.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * The name of a POSIX signal.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Signal = Schema.Literal(
+  "SIGABRT",
+  "SIGALRM",
+  "SIGBUS",
+  "SIGCHLD",
+  "SIGCONT",
+  "SIGFPE",
+  "SIGHUP",
+  "SIGILL",
+  "SIGINT",
+  "SIGIO",
+  "SIGIOT",
+  "SIGKILL",
+  "SIGPIPE",
+  "SIGPOLL",
+  "SIGPROF",
+  "SIGPWR",
+  "SIGQUIT",
+  "SIGSEGV",
+  "SIGSTKFLT",
+  "SIGSTOP",
+  "SIGSYS",
+  "SIGTERM",
+  "SIGTRAP",
+  "SIGTSTP",
+  "SIGTTIN",
+  "SIGTTOU",
+  "SIGURG",
+  "SIGUSR1",
+  "SIGUSR2",
+  "SIGVTALRM",
+  "SIGWINCH",
+  "SIGXCPU",
+  "SIGXFSZ"
+)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Signal = typeof Signal.Type
+
+/**
+ * The job's process has not been reaped yet.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Running extends Schema.TaggedClass<Running>("joblib/JobStatus/Running")("Running", {}) {}
+
+/**
+ * The job's process left by itself, with this code (0 to 255).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Exited extends Schema.TaggedClass<Exited>("joblib/JobStatus/Exited")("Exited", {
+  code: Schema.Int.pipe(Schema.nonNegative())
+}) {}
+
+/**
+ * The job's process died of this signal.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed")("Killed", { signal: Signal }) {}
+
+/**
+ * How a job ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Ended = Schema.Union(Exited, Killed)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Ended = typeof Ended.Type
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export const JobStatus = Schema.Union(Running, Exited, Killed)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type JobStatus = typeof JobStatus.Type
+
+/**
+ * The one value of `Running`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const running: Running = new Running()
+
+/**
+ * Whether the job's process has been reaped.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const isEnded = (status: JobStatus): status is Ended => status._tag !== "Running"
+
+/**
+ * One answer for each status.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const match = <A, B, C>(status: JobStatus, cases: {
+  readonly Running: (status: Running) => A
+  readonly Exited: (status: Exited) => B
+  readonly Killed: (status: Killed) => C
+}): A | B | C => {
+  switch (status._tag) {
+    case "Running":
+      return cases.Running(status)
+    case "Exited":
+      return cases.Exited(status)
+    case "Killed":
+      return cases.Killed(status)
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * The seam to the operating system: how a job's process is made, watched, signalled and reaped.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { InvalidJobSpec, JobStartError } from "./JobError.ts"
+import type { JobSpec } from "./JobSpec.ts"
+import type { Ended, Signal } from "./JobStatus.ts"
+import type { OutputSource } from "./Output.ts"
+
+/**
+ * What a stop, a close of the coordinator, and the death of the host surely end: the process that was started
+ * (`leader`), its whole process group (`group`), or also what has left that group (`tree`).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Guarantee = "leader" | "group" | "tree"
+
+/**
+ * What a spawner reports of a process, by calls that never throw and never wait. They may begin before `spawn` returns.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ProcessListener {
+  /**
+   * Bytes, as they were read; they belong to the listener from now on. `false` asks the spawner to read no more from
+   * this source until `resumeOutput`.
+   */
+  readonly onOutput: (source: OutputSource, bytes: Uint8Array) => boolean
+  /** This source has come to its end; once for each source, after its last bytes. */
+  readonly onOutputEnd: (source: OutputSource) => void
+  /** The leader has been reaped; once. */
+  readonly onExit: (status: Ended) => void
+}
+
+/**
+ * A process that leads a process group of its own.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Process {
+  /** The leader's process id, which is also the group's. */
+  readonly pid: number
+  /** Sends a signal to every process of the group. Does nothing once the group is gone. */
+  readonly signal: (signal: Signal) => Effect.Effect<void>
+  /** Whether no process of the group is alive. Zombies that somebody else must reap are not alive. */
+  readonly isGone: Effect.Effect<boolean>
+  /** Waits until no process of the group is alive. */
+  readonly awaitGone: Effect.Effect<void>
+  /** Reads on from both sources, after `onOutput` answered `false`. */
+  readonly resumeOutput: Effect.Effect<void>
+  /** Gives up what has not been read from either source: `onOutputEnd` follows for each that had not ended. */
+  readonly cutOutput: Effect.Effect<void>
+  /** Writes to standard input and waits until there is room for more; `false`: nobody reads it any more. */
+  readonly writeInput: (bytes: Uint8Array) => Effect.Effect<boolean>
+  /** Closes standard input. */
+  readonly closeInput: Effect.Effect<void>
+}
+
+/**
+ * Makes processes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<ProcessSpawner, {
+  /** What holds here and now; it can sink while the program runs, when a helper is lost. */
+  readonly guarantee: Guarantee
+  /**
+   * Starts the program of a valid spec. When the scope closes, what is left of the process group is killed and every
+   * descriptor closed, without waiting.
+   */
+  readonly spawn: (
+    spec: JobSpec,
+    listener: ProcessListener
+  ) => Effect.Effect<Process, JobStartError | InvalidJobSpec, Scope.Scope>
+}>() {}
