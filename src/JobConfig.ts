@@ -1,0 +1,206 @@
+/**
+ * Every setting of a coordinator, with its default.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import type * as ConfigError from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { Signal } from "./JobStatus.ts"
+
+/**
+ * The settings of a coordinator.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Settings {
+  /** Requests that wait in the mailbox of an actor; beyond them callers wait. Default: 1024. */
+  readonly mailboxCapacity: number
+  /** Jobs that run at once; more fail with `JobLimitReached`. Default: no limit. */
+  readonly maxRunning: number
+  /** Subscribers to output over all jobs; more fail with `SubscriberLimitReached`. Default: 65,536. */
+  readonly maxSubscribers: number
+  /** Subscribers to the output of one job; more fail with `SubscriberLimitReached`. Default: 4,096. */
+  readonly maxSubscribersPerJob: number
+  /** How jobs are stopped whose spec does not say. Default: SIGTERM, and SIGKILL 5 seconds later. */
+  readonly stop: {
+    readonly signal: Signal
+    readonly gracePeriod: Duration.Duration
+  }
+  /** How long to read on from a pipe that something outside the job's process group still holds. Default: 1 second. */
+  readonly drainTimeout: Duration.Duration
+  /** How long ended jobs stay, and at most how many; the oldest leave first. Default: 1 hour, 1000. */
+  readonly retention: {
+    readonly timeToLive: Duration.Duration
+    readonly maxEnded: number
+  }
+  /**
+   * Bytes of output kept in memory for one job, and over all jobs; the oldest that nobody waits for leave first. What
+   * was read last is always kept (64 KiB at most). Default: 16 MiB, 256 MiB.
+   */
+  readonly output: {
+    readonly maxBytesPerJob: number
+    readonly maxBytes: number
+  }
+  /** Whether a helper process ends the jobs of a host that died. Default: `"on"`. */
+  readonly guardian: "on" | "off"
+}
+
+/**
+ * Some of the settings; times are written in any way that Effect knows.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PartialSettings {
+  readonly mailboxCapacity?: number | undefined
+  readonly maxRunning?: number | undefined
+  readonly maxSubscribers?: number | undefined
+  readonly maxSubscribersPerJob?: number | undefined
+  readonly stop?: {
+    readonly signal?: Signal | undefined
+    readonly gracePeriod?: Duration.DurationInput | undefined
+  } | undefined
+  readonly drainTimeout?: Duration.DurationInput | undefined
+  readonly retention?: {
+    readonly timeToLive?: Duration.DurationInput | undefined
+    readonly maxEnded?: number | undefined
+  } | undefined
+  readonly output?: {
+    readonly maxBytesPerJob?: number | undefined
+    readonly maxBytes?: number | undefined
+  } | undefined
+  readonly guardian?: "on" | "off" | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const defaults: Settings = {
+  mailboxCapacity: 1024,
+  maxRunning: Infinity,
+  maxSubscribers: 65_536,
+  maxSubscribersPerJob: 4_096,
+  stop: { signal: "SIGTERM", gracePeriod: Duration.seconds(5) },
+  drainTimeout: Duration.seconds(1),
+  retention: { timeToLive: Duration.hours(1), maxEnded: 1000 },
+  output: { maxBytesPerJob: 16 * 1024 * 1024, maxBytes: 256 * 1024 * 1024 },
+  guardian: "on"
+}
+
+/**
+ * The settings, the defaults standing for what is absent.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (partial: PartialSettings): Settings => ({
+  mailboxCapacity: partial.mailboxCapacity ?? defaults.mailboxCapacity,
+  maxRunning: partial.maxRunning ?? defaults.maxRunning,
+  maxSubscribers: partial.maxSubscribers ?? defaults.maxSubscribers,
+  maxSubscribersPerJob: partial.maxSubscribersPerJob ?? defaults.maxSubscribersPerJob,
+  stop: {
+    signal: partial.stop?.signal ?? defaults.stop.signal,
+    gracePeriod: Duration.decode(partial.stop?.gracePeriod ?? defaults.stop.gracePeriod)
+  },
+  drainTimeout: Duration.decode(partial.drainTimeout ?? defaults.drainTimeout),
+  retention: {
+    timeToLive: Duration.decode(partial.retention?.timeToLive ?? defaults.retention.timeToLive),
+    maxEnded: partial.retention?.maxEnded ?? defaults.retention.maxEnded
+  },
+  output: {
+    maxBytesPerJob: partial.output?.maxBytesPerJob ?? defaults.output.maxBytesPerJob,
+    maxBytes: partial.output?.maxBytes ?? defaults.output.maxBytes
+  },
+  guardian: partial.guardian ?? defaults.guardian
+})
+
+/**
+ * The settings in use where a coordinator or a spawner is built. Nothing needs to be provided: the defaults are there.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class JobConfig extends Context.Reference<JobConfig>()("joblib/JobConfig", {
+  defaultValue: (): Settings => defaults
+}) {}
+
+/**
+ * The defaults, changed in places. Provide it to the layers that read it.
+ *
+ * @example
+ * import { JobConfig, JobCoordinator, NodeProcessSpawner } from "joblib"
+ * import { Layer } from "effect"
+ *
+ * export const Jobs = JobCoordinator.layer.pipe(
+ *   Layer.provide(NodeProcessSpawner.layer),
+ *   Layer.provide(JobConfig.layer({ maxRunning: 8, stop: { gracePeriod: "30 seconds" } }))
+ * )
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (partial: PartialSettings): Layer.Layer<never> => Layer.sync(JobConfig, () => make(partial))
+
+const setting = <A>(name: string, config: (name: string) => Config.Config<A>): Config.Config<A | undefined> =>
+  Config.map(Config.option(config(`JOBLIB_${name}`)), Option.getOrUndefined)
+
+const count = (name: string) => positive(Config.integer(name))
+
+const limit = (name: string) => positive(Config.number(name))
+
+const positive = (config: Config.Config<number>) =>
+  Config.validate(config, { message: "Expected a number above 0", validation: (n) => n > 0 })
+
+const isSignal = (text: string): text is Signal => (Signal.literals as ReadonlyArray<string>).includes(text)
+
+const signal = (name: string) =>
+  Config.string(name).pipe(Config.validate({ message: "Expected the name of a signal", validation: isSignal }))
+
+/**
+ * The settings as the environment (any `ConfigProvider`) says: each has the path of its field in upper snake case behind
+ * `JOBLIB_`, such as `JOBLIB_MAX_RUNNING=8` or `JOBLIB_STOP_GRACE_PERIOD="30 seconds"`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const config: Config.Config<Settings> = Config.map(
+  Config.all({
+    mailboxCapacity: setting("MAILBOX_CAPACITY", count),
+    maxRunning: setting("MAX_RUNNING", limit),
+    maxSubscribers: setting("MAX_SUBSCRIBERS", limit),
+    maxSubscribersPerJob: setting("MAX_SUBSCRIBERS_PER_JOB", limit),
+    stop: Config.all({
+      signal: setting("STOP_SIGNAL", signal),
+      gracePeriod: setting("STOP_GRACE_PERIOD", Config.duration)
+    }),
+    drainTimeout: setting("DRAIN_TIMEOUT", Config.duration),
+    retention: Config.all({
+      timeToLive: setting("RETENTION_TIME_TO_LIVE", Config.duration),
+      maxEnded: setting("RETENTION_MAX_ENDED", limit)
+    }),
+    output: Config.all({
+      maxBytesPerJob: setting("OUTPUT_MAX_BYTES_PER_JOB", limit),
+      maxBytes: setting("OUTPUT_MAX_BYTES", limit)
+    }),
+    guardian: setting("GUARDIAN", (name) => Config.literal("on", "off")(name))
+  }),
+  make
+)
+
+/**
+ * The settings as the environment says; see `config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: Layer.Layer<never, ConfigError.ConfigError> = Layer.effect(
+  JobConfig,
+  Effect.suspend(() => config)
+)
