@@ -1,0 +1,106 @@
+/**
+ * A process of `node:child_process` as the actors see it.
+ */
+import * as Effect from "effect/Effect"
+import type { ChildProcess } from "node:child_process"
+import type { Readable } from "node:stream"
+import { Exited, Killed, type Signal } from "../JobStatus.ts"
+import type { OutputSource } from "../Output.ts"
+import type { Process, ProcessListener } from "../ProcessSpawner.ts"
+import { nextTurn } from "./nextTurn.ts"
+import type { ProcessGroup } from "./processGroup.ts"
+
+export class NodeProcess implements Process {
+  readonly pid: number
+  readonly group: ProcessGroup
+  private readonly child: ChildProcess
+  private readonly listener: ProcessListener
+  private held = 0
+
+  constructor(pid: number, child: ChildProcess, group: ProcessGroup, listener: ProcessListener) {
+    this.pid = pid
+    this.child = child
+    this.group = group
+    this.listener = listener
+    child.on("exit", (code, signal) => this.onExit(code, signal))
+    child.stdin?.on("error", ignore)
+    this.read("stdout", child.stdout)
+    this.read("stderr", child.stderr)
+  }
+
+  signal(signal: Signal): Effect.Effect<void> {
+    return Effect.sync(() => this.group.signal(signal))
+  }
+
+  get isGone(): Effect.Effect<boolean> {
+    return this.group.isGone
+  }
+
+  get awaitGone(): Effect.Effect<void> {
+    return this.group.awaitGone
+  }
+
+  get resumeOutput(): Effect.Effect<void> {
+    return Effect.sync(() => {
+      if (this.held === 0) return
+      this.held = 0
+      this.child.stdout?.resume()
+      this.child.stderr?.resume()
+    })
+  }
+
+  /** What the kernel holds already is read first: a busy event loop must not lose it to a timer. */
+  get cutOutput(): Effect.Effect<void> {
+    return Effect.zipRight(Effect.zipRight(nextTurn, nextTurn), Effect.sync(() => this.closeOutput()))
+  }
+
+  writeInput(bytes: Uint8Array): Effect.Effect<boolean> {
+    return Effect.async((resume) => {
+      const stdin = this.child.stdin
+      if (stdin === null || !stdin.writable) return resume(Effect.succeed(false))
+      stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
+    })
+  }
+
+  get closeInput(): Effect.Effect<void> {
+    return Effect.sync(() => {
+      this.child.stdin?.end()
+    })
+  }
+
+  /** Leaves nothing open and nobody alive. */
+  release(): void {
+    this.group.signal("SIGKILL")
+    this.child.stdin?.destroy()
+    this.closeOutput()
+  }
+
+  private closeOutput(): void {
+    this.child.stdout?.destroy()
+    this.child.stderr?.destroy()
+  }
+
+  private read(source: OutputSource, stream: Readable | null): void {
+    if (stream === null) return this.listener.onOutputEnd(source)
+    const bit = source === "stdout" ? 1 : 2
+    stream.on("data", (bytes: Buffer) => {
+      if (this.listener.onOutput(source, bytes)) return
+      this.held |= bit
+      stream.pause()
+    })
+    // Node itself resumes both streams when the leader exits.
+    stream.on("resume", () => {
+      if ((this.held & bit) !== 0) stream.pause()
+    })
+    // After the end, an error, or a cut.
+    stream.on("close", () => this.listener.onOutputEnd(source))
+    stream.on("error", ignore)
+  }
+
+  private onExit(code: number | null, signal: NodeJS.Signals | null): void {
+    this.group.leaderHasExited()
+    this.listener.onExit(signal === null ? new Exited({ code: code ?? 0 }) : new Killed({ signal: signal as Signal }))
+  }
+}
+
+const ignore = () => {}
