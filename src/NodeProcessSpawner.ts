@@ -5,24 +5,32 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Guardian from "./internal/guardian.ts"
 import * as NodeProcesses from "./internal/nodeProcesses.ts"
-import type { Guarantee } from "./ProcessSpawner.ts"
-import { ProcessSpawner } from "./ProcessSpawner.ts"
+import { JobConfig } from "./JobConfig.ts"
+import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 
 /**
- * Makes each job's process the leader of a process group of its own, and signals, watches and reaps the whole group.
+ * Makes each process the leader of a process group of its own, and signals, watches and reaps the whole group. A
+ * guardian, one small helper process, ends all groups should the host die; without it (`JobConfig.guardian: "off"`, or
+ * when it is lost) `guarantee` is `"leader"` instead of `"group"`.
  *
- * A death by a real-time signal, which Node cannot name, shows as `Exited` with code 0.
+ * Node does not tell of a death by a real-time signal: it shows as `Exited` with code 0.
  *
  * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<ProcessSpawner> = Layer.scoped(
   ProcessSpawner,
-  Effect.map(NodeProcesses.make, (processes) => ({
-    get guarantee(): Guarantee {
-      return "leader"
-    },
-    spawn: processes.spawn
-  }))
+  Effect.gen(function*() {
+    const { guardian: wanted } = yield* JobConfig
+    const guardian = wanted === "on" ? yield* Guardian.make : undefined
+    const { spawn } = yield* NodeProcesses.make(guardian)
+    return {
+      get guarantee(): Guarantee {
+        return guardian?.isAlive === true ? "group" : "leader"
+      },
+      spawn
+    }
+  })
 )

@@ -11,14 +11,12 @@ import { nextTurn } from "./nextTurn.ts"
 import type { ProcessGroup } from "./processGroup.ts"
 
 export class NodeProcess implements Process {
-  readonly pid: number
   readonly group: ProcessGroup
   private readonly child: ChildProcess
   private readonly listener: ProcessListener
   private held = 0
 
-  constructor(pid: number, child: ChildProcess, group: ProcessGroup, listener: ProcessListener) {
-    this.pid = pid
+  constructor(child: ChildProcess, group: ProcessGroup, listener: ProcessListener) {
     this.child = child
     this.group = group
     this.listener = listener
@@ -26,6 +24,10 @@ export class NodeProcess implements Process {
     child.stdin?.on("error", ignore)
     this.read("stdout", child.stdout)
     this.read("stderr", child.stderr)
+  }
+
+  get pid(): number {
+    return this.group.id
   }
 
   signal(signal: Signal): Effect.Effect<void> {
