@@ -1,0 +1,246 @@
+/**
+ * Processes that follow a script, for tests: nothing is started, and all time is that of Effect's `Clock`. Under
+ * `TestClock` a job of an hour takes milliseconds, and the same program leaves the same trace every time it runs.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import { type Action, canonical, type Program, Simulation } from "./internal/simulatedProcess.ts"
+import { JobStartError, type JobStartReason } from "./JobError.ts"
+import type { JobSpec } from "./JobSpec.ts"
+import { Exited, Killed, type Signal } from "./JobStatus.ts"
+import type { OutputSource } from "./Output.ts"
+import { ProcessSpawner } from "./ProcessSpawner.ts"
+
+/**
+ * What a process does. Its actions happen in the order in which they are written here: output first, then the end. An
+ * `at` says how long after the start of the process, at the earliest; without it, an action follows the one before it
+ * at once. What is due at the start happens before `spawn` returns.
+ *
+ * - `output` (default none): what it writes, and when.
+ * - `end`: how it leaves by itself; default: it runs until a signal ends it.
+ * - `ignores` (default none): signals that do nothing to it. SIGKILL, SIGSTOP and SIGCONT cannot be ignored.
+ * - `failsToStart`: it never starts, and `spawn` fails with a `JobStartError` of this reason.
+ * - `children` (default none): processes that start with it, and live on when it ends.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Script {
+  readonly output?: ReadonlyArray<Write> | undefined
+  readonly end?: End | undefined
+  readonly ignores?: ReadonlyArray<Signal> | undefined
+  readonly failsToStart?: JobStartReason | undefined
+  readonly children?: ReadonlyArray<Child> | undefined
+}
+
+/**
+ * Something written to one of the pipes; `source` is `"stdout"` by default, and text is written as UTF-8. It is read in
+ * pieces of 64 KiB at most. The pipes have no room of their own: when their reader pauses, the process waits with what
+ * it has yet to write, and with all that comes after it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Write {
+  readonly at?: Duration.DurationInput | undefined
+  readonly source?: OutputSource | undefined
+  readonly data: string | Uint8Array
+}
+
+/**
+ * The end of a process by itself: an exit with a code, or death by a signal.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type End =
+  | { readonly at?: Duration.DurationInput | undefined; readonly code: number }
+  | { readonly at?: Duration.DurationInput | undefined; readonly signal: Signal }
+
+/**
+ * A process that the job's program starts.
+ *
+ * - `escaped` (default `false`): it has left the process group, with its own children, so that no signal to the job
+ *   reaches it.
+ * - `holdsPipes` (default: whether it has `output`): it holds the pipes of the job, which come to their end only when
+ *   all who hold them have ended. The job's program always holds them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Child extends Script {
+  readonly escaped?: boolean | undefined
+  readonly holdsPipes?: boolean | undefined
+}
+
+/**
+ * Something that happened, `at` so many milliseconds after the layer was built.
+ *
+ * - `Spawned` and `Exited` are of one process each. The first has the pid 1000, the next 1001, a child after its
+ *   parent; a child has the `command` of its job. `signal` is what killed it, if something did.
+ * - `Signalled` is of one signal to a process group of which something was alive. Its pid is that of the job.
+ *
+ * What is left when the scope of a process closes is killed: this shows as `Exited` alone, for nobody sent a signal.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TraceEntry {
+  readonly at: number
+  readonly _tag: "Spawned" | "Signalled" | "Exited"
+  readonly pid: number
+  readonly command: string
+  readonly signal?: Signal
+}
+
+/**
+ * What a test asks of its simulated processes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")<SimulatedProcesses, {
+  /** All that happened until now, in order. */
+  readonly trace: Effect.Effect<ReadonlyArray<TraceEntry>>
+}>() {}
+
+/**
+ * A `ProcessSpawner` of simulated processes: `scripts` has a script for each `command` of a `JobSpec`, or a function
+ * that makes one from the spec. A command without a script fails to start, as `NotFound`. The time is that of the
+ * `Clock` where the layer is built.
+ *
+ * Signals do what they do to a real job. A stopped process (SIGSTOP) does nothing until SIGCONT, when it gets the
+ * signals that came meanwhile and catches up with its script. One that writes after its output was cut gets SIGPIPE.
+ * Standard input can be written until the program ends, and is read by nobody. Limits do nothing.
+ *
+ * @example
+ * import { expect, it } from "@effect/vitest"
+ * import { Effect, Fiber, Layer, TestClock } from "effect"
+ * import { JobCoordinator, JobSpec, JobStatus, SimulatedProcesses } from "joblib"
+ *
+ * // What is to be tested: a build that may take ten minutes.
+ * const build = Effect.gen(function*() {
+ *   const jobs = yield* JobCoordinator.JobCoordinator
+ *   const id = yield* jobs.start(JobSpec.make({ command: "npm", args: ["run", "build"], timeout: "10 minutes" }))
+ *   return yield* jobs.wait(id)
+ * })
+ *
+ * // An npm that says hello and then hangs.
+ * const TestLayer = JobCoordinator.layer.pipe(
+ *   Layer.provideMerge(SimulatedProcesses.layer({ npm: { output: [{ data: "hello\n" }] } }))
+ * )
+ *
+ * it.effect("stops a build that hangs", () =>
+ *   Effect.gen(function*() {
+ *     const fiber = yield* Effect.fork(build)
+ *     yield* TestClock.adjust("10 minutes")
+ *     expect(yield* Fiber.join(fiber)).toEqual(new JobStatus.Killed({ signal: "SIGTERM" }))
+ *
+ *     const processes = yield* SimulatedProcesses.SimulatedProcesses
+ *     expect(yield* processes.trace).toEqual([
+ *       { at: 0, _tag: "Spawned", pid: 1000, command: "npm" },
+ *       { at: 600_000, _tag: "Signalled", pid: 1000, command: "npm", signal: "SIGTERM" },
+ *       { at: 600_000, _tag: "Exited", pid: 1000, command: "npm", signal: "SIGTERM" }
+ *     ])
+ *   }).pipe(Effect.provide(TestLayer)))
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  scripts: Readonly<Record<string, Script | ((spec: JobSpec) => Script)>>
+): Layer.Layer<ProcessSpawner | SimulatedProcesses> =>
+  Layer.scopedContext(Effect.gen(function*() {
+    const clock = yield* Effect.clock
+    const fork = Runtime.runFork(yield* Effect.runtime())
+    const builtAt = clock.unsafeCurrentTimeMillis()
+    const trace: Array<TraceEntry> = []
+    const simulation = new Simulation({
+      clock,
+      fork,
+      record: (event) => trace.push({ at: clock.unsafeCurrentTimeMillis() - builtAt, ...event })
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => simulation.close()))
+
+    const spawner = ProcessSpawner.of({
+      guarantee: "group",
+      spawn: (spec, listener) =>
+        Effect.acquireRelease(
+          Effect.map(
+            programOf(scripts, spec),
+            (program) => simulation.spawn(spec.command, program, spec.stdin === "pipe", listener)
+          ),
+          (process) => process.release
+        )
+    })
+    return Context.make(ProcessSpawner, spawner).pipe(
+      Context.add(SimulatedProcesses, { trace: Effect.sync(() => trace.slice()) })
+    )
+  }))
+
+/** Whatever is wrong with a script in ways that its type does not show is an error too: a time that is none, a throw. */
+const programOf = (
+  scripts: Readonly<Record<string, Script | ((spec: JobSpec) => Script)>>,
+  spec: JobSpec
+): Effect.Effect<Program, JobStartError> => {
+  const fail = (reason: JobStartReason, cause: unknown) => new JobStartError({ reason, command: spec.command, cause })
+  return Effect.flatten(Effect.try({
+    try: () => {
+      const scripted = Object.hasOwn(scripts, spec.command) ? scripts[spec.command] : undefined
+      if (scripted === undefined) return Effect.fail(fail("NotFound", new Error("no script for this command")))
+      const script = typeof scripted === "function" ? scripted(spec) : scripted
+      return script.failsToStart === undefined
+        ? Effect.succeed(toProgram({ ...script, holdsPipes: true }, false))
+        : Effect.fail(fail(script.failsToStart, new Error("its script says so")))
+    },
+    catch: (cause) => fail("Unknown", cause)
+  }))
+}
+
+const toProgram = (script: Child, parentEscaped: boolean): Program => {
+  const escaped = parentEscaped || script.escaped === true
+  return {
+    actions: toActions(script),
+    ignores: new Set(script.ignores?.map(canonical)),
+    escaped,
+    holdsPipes: script.holdsPipes ?? (script.output?.length ?? 0) > 0,
+    children: (script.children ?? [])
+      .filter((child) => child.failsToStart === undefined)
+      .map((child) => toProgram(child, escaped))
+  }
+}
+
+const toActions = (script: Script): ReadonlyArray<Action> => {
+  const actions: Array<Action> = []
+  let at = 0
+  for (const write of script.output ?? []) {
+    at = Math.max(at, Duration.toMillis(write.at ?? 0))
+    for (const bytes of readsOf(write.data)) {
+      actions.push({ _tag: "Write", at, source: write.source ?? "stdout", bytes })
+    }
+  }
+  if (script.end !== undefined) {
+    at = Math.max(at, Duration.toMillis(script.end.at ?? 0))
+    actions.push({ _tag: "End", at, status: toStatus(script.end) })
+  }
+  return actions
+}
+
+const toStatus = (end: End): Exited | Killed =>
+  "code" in end ? new Exited({ code: end.code }) : new Killed({ signal: canonical(end.signal) })
+
+const bytesPerRead = 64 * 1024
+
+/** Copies, because what is read belongs to its reader. */
+const readsOf = (data: string | Uint8Array): ReadonlyArray<Uint8Array> => {
+  const bytes = typeof data === "string" ? new TextEncoder().encode(data) : new Uint8Array(data)
+  return Array.from(
+    { length: Math.ceil(bytes.length / bytesPerRead) },
+    (_, index) => bytes.slice(index * bytesPerRead, (index + 1) * bytesPerRead)
+  )
+}
