@@ -1,0 +1,114 @@
+/**
+ * A helper process that outlives its host by a second, to end the process groups that a dying host leaves behind.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type ChildProcess, spawn } from "node:child_process"
+import { randomUUID } from "node:crypto"
+import { Socket } from "node:net"
+import { guardianScript } from "./guardianScript.ts"
+
+export interface Guardian {
+  /** A variable that belongs into the environment of every job, its value 1: it finds those never registered. */
+  readonly mark: string
+  /** Belongs right after the spawn, in the same turn. Never throws, never waits. */
+  readonly register: (pgid: number) => void
+  /** Belongs right after the end of the group, since its id may be taken anew. Never throws, never waits. */
+  readonly unregister: (pgid: number) => void
+  /** Whether the helper runs now. */
+  readonly isAlive: boolean
+}
+
+/** A guardian for as long as the scope is open. A helper that cannot start or dies is started once more. */
+export const make: Effect.Effect<Guardian, never, Scope.Scope> = Effect.gen(function*() {
+  const mark = `JOBLIB_${randomUUID().replaceAll("-", "_")}`
+  const slots = new Map<number, number>()
+  const freeSlots: Array<number> = []
+  let helper = startHelper(mark)
+
+  const supervise = Effect.gen(function*() {
+    yield* awaitExit(helper)
+    helper = startHelper(mark)
+    for (const [pgid, slot] of slots) tell(helper, `${slot} ${pgid}`)
+    yield* awaitExit(helper)
+    yield* Effect.logWarning("The guardian is lost: jobs would be left running if this process died")
+  })
+
+  yield* Effect.addFinalizer(() => endHelper(helper))
+  yield* Effect.forkScoped(Effect.interruptible(supervise))
+
+  return {
+    mark,
+    register: (pgid) => {
+      if (slots.has(pgid)) return
+      const slot = freeSlots.pop() ?? slots.size
+      slots.set(pgid, slot)
+      tell(helper, `${slot} ${pgid}`)
+    },
+    unregister: (pgid) => {
+      const slot = slots.get(pgid)
+      if (slot === undefined) return
+      slots.delete(pgid)
+      freeSlots.push(slot)
+      tell(helper, `${slot}`)
+    },
+    get isAlive() {
+      return isRunning(helper)
+    }
+  }
+})
+
+/**
+ * It leads its own session, out of reach of what the host's group and terminal are sent. Of the environment it gets
+ * nothing but the path, lest it carry the mark of a host around this one. The script is no argument, so that `ps` stays
+ * readable and `pkill -f sleep` does not hit it.
+ */
+const startHelper = (mark: string): ChildProcess | undefined => {
+  try {
+    const helper = spawn("/bin/sh", ["-c", "eval \"$SCRIPT\"", "joblib-guardian", `${mark}=1`], {
+      cwd: "/",
+      detached: true,
+      env: { PATH: `/usr/bin:/bin:${process.env["PATH"] ?? ""}`, SCRIPT: guardianScript },
+      stdio: ["pipe", "ignore", "ignore"]
+    })
+    helper.on("error", ignore)
+    helper.stdin?.on("error", ignore)
+    if (helper.stdin instanceof Socket) helper.stdin.unref()
+    helper.unref()
+    return helper
+  } catch {
+    return undefined
+  }
+}
+
+const ignore = () => {}
+
+const tell = (helper: ChildProcess | undefined, line: string) => {
+  helper?.stdin?.write(`${line}\n`)
+}
+
+const isRunning = (helper: ChildProcess | undefined): helper is ChildProcess =>
+  helper?.pid !== undefined && helper.exitCode === null && helper.signalCode === null
+
+const awaitExit = (helper: ChildProcess | undefined) =>
+  Effect.async<void>((resume) => {
+    if (!isRunning(helper)) return resume(Effect.void)
+    const onExit = () => resume(Effect.void)
+    helper.once("exit", onExit)
+    return Effect.sync(() => helper.off("exit", onExit))
+  })
+
+/** All jobs have ended: there is nothing left for it to do. Not even a helper that cannot die delays the host's own end. */
+const endHelper = (helper: ChildProcess | undefined) =>
+  Effect.async<void>((resume) => {
+    if (!isRunning(helper)) return resume(Effect.void)
+    const done = () => {
+      clearTimeout(timer)
+      resume(Effect.void)
+    }
+    const timer = setTimeout(done, 1000)
+    helper.once("exit", done)
+    helper.kill("SIGKILL")
+  })
