@@ -1,0 +1,61 @@
+/**
+ * Tells subscribers that there is something new, through a `PubSub` that carries wake-ups alone.
+ *
+ * It is the number of wake-ups that costs, not that of bytes: one is published per turn of the event loop at most, after
+ * all its reads, and none while the subscribers are likely still busy with the last one.
+ */
+import * as Effect from "effect/Effect"
+import * as PubSub from "effect/PubSub"
+import type * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+
+/** The longest silence after a wake-up, in milliseconds. */
+const maxSilence = 25
+
+export interface WakeUps {
+  /** One wake-up or more for all that was announced since the subscription began. */
+  readonly subscribe: Effect.Effect<Queue.Dequeue<void>, never, Scope.Scope>
+  /** Wakes the subscribers soon; `atOnce`: in this turn of the event loop. */
+  readonly announce: (atOnce?: boolean) => void
+}
+
+// A sliding buffer of 1 loses and repeats messages in Effect 3; 2 and more behave.
+export const make: Effect.Effect<WakeUps> = Effect.map(PubSub.sliding<void>(2), (pubsub) => {
+  let subscribers = 0
+  let scheduled = false
+  let again = false
+  let quietUntil = 0
+
+  const publish = () => {
+    const started = performance.now()
+    again = false
+    pubsub.unsafeOffer(undefined)
+    // Fibers that were woken run before the next turn: how long that takes is how long they are left in peace.
+    setImmediate(() => {
+      const now = performance.now()
+      quietUntil = now + Math.min(maxSilence, now - started)
+      scheduled = false
+      if (again) schedule()
+    })
+  }
+
+  const schedule = () => {
+    scheduled = true
+    const silence = quietUntil - performance.now()
+    if (silence > 1) setTimeout(publish, silence)
+    else setImmediate(publish)
+  }
+
+  return {
+    subscribe: Effect.acquireRelease(
+      Effect.sync(() => void subscribers++),
+      () => Effect.sync(() => void subscribers--)
+    ).pipe(Effect.zipRight(PubSub.subscribe(pubsub))),
+    announce: (atOnce = false) => {
+      if (subscribers === 0) return
+      if (atOnce) pubsub.unsafeOffer(undefined)
+      else if (scheduled) again = true
+      else schedule()
+    }
+  }
+})

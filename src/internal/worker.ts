@@ -1,0 +1,244 @@
+/**
+ * The actor that owns the process of one job, from its start to its end.
+ *
+ * A job goes through three moments. *Exited*: its leader has been reaped. *Gone*: no process of its group is alive.
+ * *Ended*: gone, and both pipes are at their end, or cut.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Runtime from "effect/Runtime"
+import * as Scope from "effect/Scope"
+import type { Settings } from "../JobConfig.ts"
+import { CoordinatorStopped, type InvalidJobSpec, JobAlreadyEnded, type JobStartError } from "../JobError.ts"
+import type { JobId } from "../JobId.ts"
+import type { StopReason } from "../JobInfo.ts"
+import type { JobSpec } from "../JobSpec.ts"
+import { type Ended, type JobStatus, running, type Signal } from "../JobStatus.ts"
+import type { Process, ProcessSpawner } from "../ProcessSpawner.ts"
+import * as Actor from "./actor.ts"
+import type { Broadcaster } from "./broadcaster.ts"
+
+/** What is known of a job's process; its worker alone writes it. */
+export interface JobState {
+  status: JobStatus
+  readonly startedAt: number
+  exitedAt: number | undefined
+  endedAt: number | undefined
+  stopReason: StopReason | undefined
+  /** Whether a pipe was given up because something that had left the group still held it. */
+  cut: boolean
+}
+
+/** How to stop; what is absent is as the job's spec says. */
+export interface StopOptions {
+  readonly signal?: Signal | undefined
+  readonly gracePeriod?: Duration.Duration | undefined
+}
+
+export interface Worker {
+  readonly id: JobId
+  readonly spec: JobSpec
+  readonly process: Process
+  readonly state: Readonly<JobState>
+  readonly broadcaster: Broadcaster
+  /** How long its own stop may take. */
+  readonly gracePeriod: Duration.Duration
+  readonly drainTimeout: Duration.Duration
+  /** Begins to stop the job, or joins the stop that is under way. */
+  readonly stop: (options: StopOptions) => Effect.Effect<void, JobAlreadyEnded>
+  /** The same as the coordinator's shutdown does it: without waiting for room in the mailbox. */
+  readonly shutDown: () => void
+  /** The job's end; fails if the coordinator closed before it. */
+  readonly ended: Effect.Effect<Ended, CoordinatorStopped>
+  /** Gives up a job that cannot be ended. */
+  readonly abandon: Effect.Effect<void>
+}
+
+type Message =
+  | { readonly _tag: "Stop"; readonly options: StopOptions; readonly reply: Actor.Reply<void> }
+  | { readonly _tag: "ShutDown" }
+  | { readonly _tag: "TimedOut" }
+  | { readonly _tag: "GraceOver" }
+  | { readonly _tag: "Exited"; readonly status: Ended }
+  | { readonly _tag: "Gone" }
+  | { readonly _tag: "OutputEnded" }
+  | { readonly _tag: "DrainOver" }
+
+/** Starts the process, in the caller's fiber. `onEnded` is called before anybody else can see that the job has ended. */
+export const start = (options: {
+  readonly id: JobId
+  readonly spec: JobSpec
+  readonly config: Settings
+  readonly spawner: ProcessSpawner["Type"]
+  readonly broadcaster: Broadcaster
+  readonly runtime: Runtime.Runtime<never>
+  readonly onEnded: (worker: Worker) => void
+}): Effect.Effect<Worker, JobStartError | InvalidJobSpec> =>
+  Effect.gen(function*() {
+    const { broadcaster, config, id, spec } = options
+    const signal = spec.stop?.signal ?? config.stop.signal
+    const gracePeriod = spec.stop?.gracePeriod ?? config.stop.gracePeriod
+    const drainTimeout = spec.drainTimeout ?? config.drainTimeout
+
+    const scope = yield* Scope.make()
+    const ended = yield* Deferred.make<Ended, CoordinatorStopped>()
+    const state: JobState = {
+      status: running,
+      startedAt: yield* Clock.currentTimeMillis,
+      exitedAt: undefined,
+      endedAt: undefined,
+      stopReason: undefined,
+      cut: false
+    }
+
+    let openPipes = 2
+    let isGone = false
+    let deadline: number | undefined
+    const sent = new Set<Signal>()
+
+    const receive = (message: Message): Effect.Effect<void> => {
+      switch (message._tag) {
+        case "Stop":
+          return Effect.zipRight(
+            stop("caller", message.options),
+            Effect.sync(() => message.reply(Exit.void))
+          )
+        case "ShutDown":
+          return stop("shutdown")
+        case "TimedOut":
+          return stop("timeout")
+        case "GraceOver":
+          return send("SIGKILL")
+        case "Exited":
+          return exited(message.status)
+        case "Gone":
+          return gone
+        case "OutputEnded":
+          openPipes--
+          return endIfComplete
+        case "DrainOver":
+          return cut
+      }
+    }
+
+    const actor = yield* Actor.make<Message, JobAlreadyEnded>({
+      capacity: config.mailboxCapacity,
+      runtime: options.runtime,
+      stopped: new JobAlreadyEnded({ id }),
+      receive
+    })
+
+    const later = (delay: Duration.Duration, message: Message) =>
+      Duration.isFinite(delay)
+        ? Effect.forkIn(Effect.delay(Effect.sync(() => actor.notify(message)), delay), scope)
+        : Effect.void
+
+    /** A job has one stop, with one deadline: the first call begins it, a later one can only make it harsher. */
+    const stop = (reason: StopReason | undefined, how: StopOptions = {}): Effect.Effect<void> =>
+      Effect.gen(function*() {
+        if (isGone) return
+        if (deadline === undefined && state.exitedAt === undefined) state.stopReason = reason
+        const first = how.signal ?? signal
+        const grace = how.gracePeriod ?? gracePeriod
+        const now = yield* Clock.currentTimeMillis
+        const newDeadline = now + Duration.toMillis(grace)
+        yield* send(first)
+        if (deadline !== undefined && newDeadline >= deadline) return
+        deadline = newDeadline
+        if (newDeadline <= now) yield* send("SIGKILL")
+        else yield* later(grace, { _tag: "GraceOver" })
+      })
+
+    /** Each signal once. A stopped (SIGSTOP) process gets no signal but SIGKILL before it is continued. */
+    const send = (signal: Signal): Effect.Effect<void> => {
+      if (isGone || sent.has(signal) || sent.has("SIGKILL")) return Effect.void
+      sent.add(signal)
+      const { process } = worker
+      return signal === "SIGKILL"
+        ? process.signal(signal)
+        : Effect.zipRight(process.signal(signal), process.signal("SIGCONT"))
+    }
+
+    /** The leader has left: so must the rest of its group. */
+    const exited = (status: Ended): Effect.Effect<void> =>
+      Effect.gen(function*() {
+        state.status = status
+        state.exitedAt = yield* Clock.currentTimeMillis
+        if (state.stopReason === undefined && diedOfLimit(spec, status)) state.stopReason = "limit"
+        if (yield* worker.process.isGone) return yield* gone
+        if (deadline === undefined) yield* stop(undefined)
+        yield* Effect.forkIn(
+          Effect.zipRight(worker.process.awaitGone, Effect.sync(() => actor.notify({ _tag: "Gone" }))),
+          scope
+        )
+      })
+
+    const gone = Effect.suspend(() => {
+      isGone = true
+      broadcaster.drain()
+      return openPipes === 0 ? end : Effect.asVoid(later(drainTimeout, { _tag: "DrainOver" }))
+    })
+
+    const endIfComplete = Effect.suspend(() => isGone && openPipes === 0 ? end : Effect.void)
+
+    /** Something that left the group holds a pipe, and nobody knows for how long. */
+    const cut = Effect.suspend(() => {
+      if (openPipes === 0) return Effect.void
+      state.cut = true
+      return worker.process.cutOutput
+    })
+
+    // Whoever learns of the end finds the coordinator told already: its notices go before every request.
+    const end = Effect.suspend(() =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        state.endedAt = now
+        return finish(Exit.succeed(state.status as Ended))
+      })
+    )
+
+    const finish = (outcome: Exit.Exit<Ended, CoordinatorStopped>) =>
+      Effect.suspend(() => {
+        options.onEnded(worker)
+        broadcaster.end(Exit.isFailure(outcome) ? Option.some(new CoordinatorStopped()) : Option.none())
+        Deferred.unsafeDone(ended, outcome)
+        actor.stop()
+        return Scope.close(scope, Exit.void)
+      })
+
+    const process = yield* options.spawner.spawn(spec, {
+      onOutput: broadcaster.write,
+      onOutputEnd: () => actor.notify({ _tag: "OutputEnded" }),
+      onExit: (status) => actor.notify({ _tag: "Exited", status })
+    }).pipe(
+      Scope.extend(scope),
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+    )
+    broadcaster.connect(process.resumeOutput)
+    const worker: Worker = {
+      id,
+      spec,
+      process,
+      state,
+      broadcaster,
+      gracePeriod,
+      drainTimeout,
+      stop: (how) => actor.ask((reply) => ({ _tag: "Stop", options: how, reply })),
+      shutDown: () => actor.notify({ _tag: "ShutDown" }),
+      ended: Deferred.await(ended),
+      abandon: Effect.suspend(() =>
+        state.endedAt === undefined ? finish(Exit.fail(new CoordinatorStopped())) : Effect.void
+      )
+    }
+    if (spec.timeout !== undefined) yield* later(spec.timeout, { _tag: "TimedOut" })
+    return worker
+  })
+
+/** Whether the signal proves that a limit of the spec ended the process. */
+const diedOfLimit = (spec: JobSpec, status: Ended): boolean =>
+  status._tag === "Killed" &&
+  (status.signal === "SIGXCPU" && spec.limits?.cpuTime !== undefined ||
+    status.signal === "SIGXFSZ" && spec.limits?.fileSize !== undefined)
