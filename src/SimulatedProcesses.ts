@@ -195,7 +195,7 @@ const programOf = (
       if (scripted === undefined) return Effect.fail(fail("NotFound", new Error("no script for this command")))
       const script = typeof scripted === "function" ? scripted(spec) : scripted
       return script.failsToStart === undefined
-        ? Effect.succeed(toProgram({ ...script, holdsPipes: true }, false))
+        ? Effect.succeed(toProgram({ ...script, escaped: false, holdsPipes: true }, false))
         : Effect.fail(fail(script.failsToStart, new Error("its script says so")))
     },
     catch: (cause) => fail("Unknown", cause)
