@@ -254,6 +254,7 @@ describe("signals", () => {
       yield* process.signal("SIGSTOP")
       yield* process.signal("SIGHUP")
       yield* process.signal("SIGTERM")
+      yield* process.signal("SIGUSR1")
       yield* TestClock.adjust("2 minutes")
       expect(heard).toEqual([])
       yield* process.signal("SIGCONT")
