@@ -33,7 +33,7 @@ export interface Options<Message, Stopped> {
   /** In which the actor's fiber runs. */
   readonly runtime: Runtime.Runtime<never>
   /** What a request to a stopped actor fails with. */
-  readonly stopped: Stopped
+  readonly stopped: () => Stopped
   /** Receives one message after the other. It must never wait. */
   readonly receive: (message: Message) => Effect.Effect<void>
 }
@@ -47,7 +47,6 @@ interface Envelope<Message, Stopped> {
 export const make = <Message, Stopped>(options: Options<Message, Stopped>): Effect.Effect<Actor<Message, Stopped>> =>
   Effect.map(Queue.bounded<Envelope<Message, Stopped>>(options.capacity), (mailbox) => {
     const fork = Runtime.runFork(options.runtime)
-    const refusal = Exit.fail(options.stopped)
     let notices: Array<Message> = []
     let awake = false
     let stopped = false
@@ -76,7 +75,7 @@ export const make = <Message, Stopped>(options: Options<Message, Stopped>): Effe
     const open = (envelope: Envelope<Message, Stopped>): Effect.Effect<void> => {
       // A notice that came while the envelope was taken goes before it.
       if (notices.length > 0) return Effect.flatMap(receiveNotices, () => open(envelope))
-      if (stopped) envelope.refuse(refusal)
+      if (stopped) envelope.refuse(Exit.fail(options.stopped()))
       else if (!envelope.withdrawn) return Effect.zipRight(receive(envelope.message, envelope), run)
       return run
     }
@@ -93,7 +92,7 @@ export const make = <Message, Stopped>(options: Options<Message, Stopped>): Effe
       resume: (answer: Effect.Effect<A, E | Stopped>) => void
     ): Envelope<Message, Stopped> => {
       const envelope = { message: request(resume), refuse: resume, withdrawn: false }
-      if (stopped) resume(refusal)
+      if (stopped) resume(Exit.fail(options.stopped()))
       else if (mailbox.unsafeOffer(envelope)) wake()
       else resume(waitForRoom(request))
       return envelope

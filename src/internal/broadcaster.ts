@@ -98,7 +98,7 @@ export const make = (options: {
     const actor = yield* Actor.make<Message, CoordinatorStopped>({
       capacity: config.mailboxCapacity,
       runtime: options.runtime,
-      stopped: new CoordinatorStopped(),
+      stopped: () => new CoordinatorStopped(),
       receive
     })
 

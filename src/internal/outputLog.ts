@@ -82,7 +82,10 @@ export class OutputLog {
     const last = this.views.all.pieces.at(-1)
     if (bytes.length >= smallRead) this.add(source, bytes, 0, bytes.length)
     else if (last !== undefined && this.canGrow(last, source, bytes.length)) this.grow(last, bytes)
-    else this.add(source, this.slab, this.copyToSlab(bytes), bytes.length)
+    else {
+      const start = this.copyToSlab(bytes)
+      this.add(source, this.slab, start, bytes.length)
+    }
     this.head += bytes.length
     this.size += bytes.length
     this.written[source] += bytes.length

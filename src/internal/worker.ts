@@ -10,7 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type * as Runtime from "effect/Runtime"
+import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import type { Settings } from "../JobConfig.ts"
 import { CoordinatorStopped, type InvalidJobSpec, JobAlreadyEnded, type JobStartError } from "../JobError.ts"
@@ -128,14 +128,18 @@ export const start = (options: {
     const actor = yield* Actor.make<Message, JobAlreadyEnded>({
       capacity: config.mailboxCapacity,
       runtime: options.runtime,
-      stopped: new JobAlreadyEnded({ id }),
+      stopped: () => new JobAlreadyEnded({ id }),
       receive
     })
 
+    const fork = Runtime.runFork(options.runtime)
+
+    /** Receives a message when an effect is done, unless the job has ended before. */
+    const after = (effect: Effect.Effect<void>, message: Message): Effect.Effect<void> =>
+      Effect.sync(() => void fork(Effect.zipRight(effect, Effect.sync(() => actor.notify(message))), { scope }))
+
     const later = (delay: Duration.Duration, message: Message) =>
-      Duration.isFinite(delay)
-        ? Effect.forkIn(Effect.delay(Effect.sync(() => actor.notify(message)), delay), scope)
-        : Effect.void
+      Duration.isFinite(delay) ? after(Effect.sleep(delay), message) : Effect.void
 
     /** A job has one stop, with one deadline: the first call begins it, a later one can only make it harsher. */
     const stop = (reason: StopReason | undefined, how: StopOptions = {}): Effect.Effect<void> =>
@@ -143,7 +147,7 @@ export const start = (options: {
         if (isGone) return
         if (deadline === undefined && state.exitedAt === undefined) state.stopReason = reason
         const first = how.signal ?? signal
-        const grace = how.gracePeriod ?? gracePeriod
+        const grace = first === "SIGKILL" ? Duration.zero : how.gracePeriod ?? gracePeriod
         const now = yield* Clock.currentTimeMillis
         const newDeadline = now + Duration.toMillis(grace)
         yield* send(first)
@@ -171,16 +175,13 @@ export const start = (options: {
         if (state.stopReason === undefined && diedOfLimit(spec, status)) state.stopReason = "limit"
         if (yield* worker.process.isGone) return yield* gone
         if (deadline === undefined) yield* stop(undefined)
-        yield* Effect.forkIn(
-          Effect.zipRight(worker.process.awaitGone, Effect.sync(() => actor.notify({ _tag: "Gone" }))),
-          scope
-        )
+        yield* after(worker.process.awaitGone, { _tag: "Gone" })
       })
 
     const gone = Effect.suspend(() => {
       isGone = true
       broadcaster.drain()
-      return openPipes === 0 ? end : Effect.asVoid(later(drainTimeout, { _tag: "DrainOver" }))
+      return openPipes === 0 ? end : later(drainTimeout, { _tag: "DrainOver" })
     })
 
     const endIfComplete = Effect.suspend(() => isGone && openPipes === 0 ? end : Effect.void)
@@ -209,10 +210,14 @@ export const start = (options: {
         return Scope.close(scope, Exit.void)
       })
 
+    // A process may be quicker than its spawner: what it reports before there is a worker has to wait.
+    const early: Array<Message> = []
+    let report = (message: Message): void => void early.push(message)
+
     const process = yield* options.spawner.spawn(spec, {
       onOutput: broadcaster.write,
-      onOutputEnd: () => actor.notify({ _tag: "OutputEnded" }),
-      onExit: (status) => actor.notify({ _tag: "Exited", status })
+      onOutputEnd: () => report({ _tag: "OutputEnded" }),
+      onExit: (status) => report({ _tag: "Exited", status })
     }).pipe(
       Scope.extend(scope),
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
@@ -233,6 +238,8 @@ export const start = (options: {
         state.endedAt === undefined ? finish(Exit.fail(new CoordinatorStopped())) : Effect.void
       )
     }
+    report = actor.notify
+    early.forEach(report)
     if (spec.timeout !== undefined) yield* later(spec.timeout, { _tag: "TimedOut" })
     return worker
   })
