@@ -3,7 +3,12 @@
  *
  * @since 0.1.0
  */
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as lineSplitter from "./internal/lineSplitter.ts"
+import * as perSource from "./internal/perSource.ts"
+import { OutputTooLarge } from "./JobError.ts"
 
 /**
  * @since 0.1.0
@@ -66,3 +71,224 @@ export interface SourceOptions {
   readonly follow?: boolean | undefined
   readonly whenBehind?: "fail" | "skip" | "block" | undefined
 }
+
+/**
+ * Encodings of text, by their standard names; ASCII and Latin-1 are parts of `"windows-1252"`. Of those that
+ * `TextDecoder` knows, EUC-JP, ISO-2022-JP and GB 18030 (of which `"gbk"` is the greater part) are missing: Node's
+ * decoder throws when wrong bytes of them come one by one.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Encoding = Schema.Literal(
+  "utf-8",
+  "utf-16le",
+  "utf-16be",
+  "windows-1250",
+  "windows-1251",
+  "windows-1252",
+  "windows-1253",
+  "windows-1254",
+  "windows-1255",
+  "windows-1256",
+  "windows-1257",
+  "windows-1258",
+  "windows-874",
+  "iso-8859-2",
+  "iso-8859-3",
+  "iso-8859-4",
+  "iso-8859-5",
+  "iso-8859-6",
+  "iso-8859-7",
+  "iso-8859-8",
+  "iso-8859-8-i",
+  "iso-8859-10",
+  "iso-8859-13",
+  "iso-8859-14",
+  "iso-8859-15",
+  "koi8-r",
+  "koi8-u",
+  "ibm866",
+  "macintosh",
+  "x-mac-cyrillic",
+  "gbk",
+  "big5",
+  "shift_jis",
+  "euc-kr"
+)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Encoding = typeof Encoding.Type
+
+/**
+ * Some text of one source.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OutputText {
+  readonly source: OutputSource
+  readonly text: string
+}
+
+/**
+ * A line of one source, without its end.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OutputLine {
+  readonly source: OutputSource
+  readonly line: string
+}
+
+/**
+ * What was written, without where it stood and by which source.
+ *
+ * @example
+ * import { Effect, Stream } from "effect"
+ * import { JobCoordinator, type JobId, Output } from "joblib"
+ *
+ * export const countBytes = (id: JobId.JobId) =>
+ *   Effect.gen(function*() {
+ *     const jobs = yield* JobCoordinator.JobCoordinator
+ *     return yield* jobs.output(id).pipe(Output.bytes, Stream.runFold(0, (size, bytes) => size + bytes.length))
+ *   })
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const bytes = <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.Stream<Uint8Array, E, R> =>
+  Stream.map(output, (chunk) => chunk.bytes)
+
+/**
+ * The output as text, each source decoded on its own: a character whose bytes came in two chunks comes whole, with the
+ * second of them. Bytes that are no text become U+FFFD, and a byte order mark stays where it is. `encoding` is `"utf-8"`
+ * unless given.
+ *
+ * @example
+ * import { Effect, Stream } from "effect"
+ * import { JobCoordinator, type JobId, Output } from "joblib"
+ *
+ * export const waitUntilReady = (id: JobId.JobId) =>
+ *   Effect.gen(function*() {
+ *     const jobs = yield* JobCoordinator.JobCoordinator
+ *     yield* jobs.output(id).pipe(
+ *       Output.text("windows-1252"),
+ *       Stream.takeUntil(({ text }) => text.endsWith("> ")),
+ *       Stream.runDrain
+ *     )
+ *   })
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const text =
+  (encoding: Encoding = "utf-8") => <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.Stream<OutputText, E, R> =>
+    perSource.transform(output, (source, emit: (text: OutputText) => void) => {
+      const decoder = makeDecoder(encoding)
+      const emitText = (text: string) => text === "" ? undefined : emit({ source, text })
+      return {
+        push: (bytes) => emitText(decoder.decode(bytes, { stream: true })),
+        end: () => emitText(decoder.decode())
+      }
+    })
+
+/**
+ * The output as lines, the two sources kept apart: a line comes when its end does, wherever its bytes were cut and
+ * whatever the other source wrote meanwhile. A line ends with `\n` or `\r\n`; a `\r` alone stays in it. What is left
+ * without an end when the stream ends or fails is a line too, and a line of more than 16 Mi characters comes in pieces
+ * of so many. The text is decoded as by `text`.
+ *
+ * With `whenBehind: "skip"`, what is left of the lines on both sides of a gap comes as one line.
+ *
+ * @example
+ * import { Console, Effect, Stream } from "effect"
+ * import { JobCoordinator, type JobId, Output } from "joblib"
+ *
+ * export const printErrors = (id: JobId.JobId) =>
+ *   Effect.gen(function*() {
+ *     const jobs = yield* JobCoordinator.JobCoordinator
+ *     yield* jobs.output(id, { source: "stderr" }).pipe(
+ *       Output.lines(),
+ *       Stream.runForEach(({ line }) => Console.error(line))
+ *     )
+ *   })
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const lines =
+  (encoding: Encoding = "utf-8") => <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.Stream<OutputLine, E, R> =>
+    perSource.transform(output, (source, emit: (line: OutputLine) => void) => {
+      const decoder = makeDecoder(encoding)
+      const splitter = lineSplitter.make(maxLineLength, (line) => emit({ source, line }))
+      return {
+        push: (bytes) => splitter.push(decoder.decode(bytes, { stream: true })),
+        end: () => {
+          splitter.push(decoder.decode())
+          splitter.end()
+        }
+      }
+    })
+
+/**
+ * The whole output, as one text for each source. There may be `maxBytes` of it (both sources together; 16 MiB unless
+ * given, and just under 512 MiB at most, which is as long as a string can be); with more, it fails with
+ * `OutputTooLarge` as soon as they come. The text is decoded as by `text`; `encoding` is `"utf-8"` unless given.
+ *
+ * @example
+ * import { Effect } from "effect"
+ * import { JobCoordinator, JobSpec, Output } from "joblib"
+ *
+ * export const currentBranch = Effect.gen(function*() {
+ *   const jobs = yield* JobCoordinator.JobCoordinator
+ *   const id = yield* jobs.start(JobSpec.make({ command: "git", args: ["branch", "--show-current"] }))
+ *   const { stdout } = yield* jobs.output(id).pipe(Output.collect({ maxBytes: 4096 }))
+ *   return stdout.trim()
+ * })
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const collect = (
+  options?: { readonly maxBytes?: number | undefined; readonly encoding?: Encoding | undefined }
+) =>
+<E, R>(
+  output: Stream.Stream<OutputChunk, E, R>
+): Effect.Effect<{ readonly stdout: string; readonly stderr: string }, E | OutputTooLarge, R> =>
+  Effect.suspend(() => {
+    const maxBytes = toByteCount(options?.maxBytes ?? defaultMaxBytes)
+    const decoders = { stdout: makeDecoder(options?.encoding), stderr: makeDecoder(options?.encoding) }
+    const collected = { stdout: "", stderr: "" }
+    let size = 0
+    return output.pipe(
+      Stream.runForEachChunk((chunks) => {
+        for (const { bytes, source } of chunks) {
+          size += bytes.length
+          if (size > maxBytes) return Effect.fail(new OutputTooLarge({ maxBytes }))
+          collected[source] += decoders[source].decode(bytes, { stream: true })
+        }
+        return Effect.void
+      }),
+      Effect.map(() => ({
+        stdout: collected.stdout + decoders.stdout.decode(),
+        stderr: collected.stderr + decoders.stderr.decode()
+      }))
+    )
+  })
+
+const maxLineLength = 16 * 1024 * 1024
+
+const defaultMaxBytes = 16 * 1024 * 1024
+
+/** The longest string of V8; no encoding makes more than one UTF-16 unit of a byte. */
+const maxStringLength = 2 ** 29 - 24
+
+const toByteCount = (bytes: number): number => bytes > 0 ? Math.floor(Math.min(bytes, maxStringLength)) : 0
+
+// A mark that is kept can be removed by whoever does not want it; one that is gone cannot be told from one never written.
+const makeDecoder = (encoding: Encoding = "utf-8") => new TextDecoder(encoding, { ignoreBOM: true })
