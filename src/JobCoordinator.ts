@@ -38,6 +38,7 @@ import type { JobInfo } from "./JobInfo.ts"
 import * as JobSpec from "./JobSpec.ts"
 import { type Ended, type JobStatus, Signal } from "./JobStatus.ts"
 import type { Options, OutputChunk, OutputSource, SourceOptions } from "./Output.ts"
+import { layerMemory, type OutputStore } from "./OutputStore.ts"
 import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 
 /**
@@ -200,10 +201,22 @@ const stopOptions = (options: StopOptions = {}) => ({
 })
 
 /**
+ * A coordinator whose output is kept where an `OutputStore` says. When the layer closes, all jobs are stopped together,
+ * within the longest of their grace periods.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerWithStore: Layer.Layer<JobCoordinator, never, ProcessSpawner | OutputStore> = Layer.scoped(
+  JobCoordinator,
+  make
+)
+
+/**
  * A coordinator that keeps output in memory, as much of it as `JobConfig.output` says. When the layer closes, all jobs
  * are stopped together, within the longest of their grace periods.
  *
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<JobCoordinator, never, ProcessSpawner> = Layer.scoped(JobCoordinator, make)
+export const layer: Layer.Layer<JobCoordinator, never, ProcessSpawner> = Layer.provide(layerWithStore, layerMemory)

@@ -5,15 +5,16 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Option from "effect/Option"
-import * as Queue from "effect/Queue"
+import * as Option from "effect/Option"
 import type * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { Settings } from "../JobConfig.ts"
-import { CoordinatorStopped, SubscriberLimitReached } from "../JobError.ts"
+import { CoordinatorStopped, type OutputStoreError, SubscriberLimitReached } from "../JobError.ts"
 import type { JobId } from "../JobId.ts"
 import type { Options, OutputSource } from "../Output.ts"
+import type { OutputStore } from "../OutputStore.ts"
 import * as Actor from "./actor.ts"
+import { Archive } from "./archive.ts"
 import type { OutputBudget } from "./outputBudget.ts"
 import { OutputLog } from "./outputLog.ts"
 import { Subscription } from "./subscription.ts"
@@ -21,10 +22,12 @@ import * as WakeUps from "./wakeUps.ts"
 
 export interface Broadcaster {
   readonly log: OutputLog
+  /** What a store keeps of the log, if there is one. */
+  readonly archive: Archive | undefined
   /** Takes what was read from a pipe; `false`: read no more until the pipes are resumed. */
   readonly write: (source: OutputSource, bytes: Uint8Array) => boolean
-  /** How to go on with the pipes after `write` answered `false`. */
-  readonly connect: (resume: Effect.Effect<void>) => void
+  /** Tells how to read on after `write` answered `false`, and whom to tell that the store is full. */
+  readonly connect: (resume: Effect.Effect<void>, onStoreFull: () => void) => void
   /** Nothing of the job is alive: from now on everything is taken, whatever its readers do. */
   readonly drain: () => void
   /** Nothing more will come: the job has ended, or its coordinator has given it up (`failure`). */
@@ -33,7 +36,7 @@ export interface Broadcaster {
   readonly remove: () => void
   readonly subscribe: (
     options: Options
-  ) => Effect.Effect<Subscription, SubscriberLimitReached | CoordinatorStopped, Scope.Scope>
+  ) => Effect.Effect<Subscription, SubscriberLimitReached | OutputStoreError | CoordinatorStopped, Scope.Scope>
 }
 
 /** How many subscribers all jobs together have. */
@@ -49,24 +52,31 @@ type Message =
   }
   | { readonly _tag: "Unsubscribe"; readonly subscription: Subscription }
   | { readonly _tag: "Advanced" }
+  | { readonly _tag: "Stored"; readonly position: number }
   | { readonly _tag: "Drain" }
   | { readonly _tag: "End"; readonly failure: Option.Option<CoordinatorStopped> }
   | { readonly _tag: "Remove" }
 
 export const make = (options: {
   readonly id: JobId
-  readonly maxBytes: number
+  /** How much of the output its spec wants to be kept. */
+  readonly maxBytes: number | undefined
   readonly config: Settings
+  readonly store: OutputStore["Type"]
   readonly budget: OutputBudget
   readonly count: SubscriberCount
   readonly runtime: Runtime.Runtime<never>
+  /** Runs what writes to the store. */
+  readonly fork: (effect: Effect.Effect<void>) => void
 }): Effect.Effect<Broadcaster> =>
   Effect.gen(function*() {
-    const { budget, config, count, id } = options
-    const log = new OutputLog(options.maxBytes, budget)
+    const { budget, config, count, id, store } = options
+    const log = new OutputLog(windowOf(store, options.maxBytes), budget)
     const wakeUps = yield* WakeUps.make
     const subscriptions = new Set<Subscription>()
     let resume: Effect.Effect<void> = Effect.void
+    let onStoreFull = () => {}
+    let storeIsFull = false
     let paused = false
     let removed = false
     budget.open(log)
@@ -79,6 +89,9 @@ export const make = (options: {
           dismiss(message.subscription)
           return goOn()
         case "Advanced":
+          return goOn()
+        case "Stored":
+          log.stored = message.position
           return goOn()
         case "Drain":
           log.unbounded = true
@@ -102,6 +115,23 @@ export const make = (options: {
       receive
     })
 
+    const archive = Option.getOrUndefined(Option.map(store.open, (open) => {
+      log.stored = 0
+      return new Archive({
+        log,
+        open: open(id, Option.fromNullable(options.maxBytes)),
+        fork: options.fork,
+        onStored: (position) => actor.notify({ _tag: "Stored", position }),
+        onStopped: (reason) => {
+          // From now on memory is all there is, and waits for nobody.
+          actor.notify({ _tag: "Stored", position: Infinity })
+          if (Option.isSome(reason)) return
+          storeIsFull = true
+          onStoreFull()
+        }
+      })
+    }))
+
     const admit = (wanted: Options): Exit.Exit<Subscription, SubscriberLimitReached> => {
       if (subscriptions.size >= config.maxSubscribersPerJob) {
         return Exit.fail(new SubscriberLimitReached({ limit: config.maxSubscribersPerJob, scope: "job" }))
@@ -109,7 +139,7 @@ export const make = (options: {
       if (count.total >= config.maxSubscribers) {
         return Exit.fail(new SubscriberLimitReached({ limit: config.maxSubscribers, scope: "total" }))
       }
-      const subscription = new Subscription(id, log, wanted, () => actor.notify({ _tag: "Advanced" }))
+      const subscription = new Subscription(id, log, archive, wanted, () => actor.notify({ _tag: "Advanced" }))
       subscriptions.add(subscription)
       count.total++
       if (subscription.pins) log.pins.add(subscription)
@@ -124,7 +154,9 @@ export const make = (options: {
     }
 
     const forget = (): void => {
-      if (removed && subscriptions.size === 0) budget.close(log)
+      if (!removed || subscriptions.size > 0) return
+      budget.close(log)
+      archive?.remove()
     }
 
     /** Lets the pipes flow again if what kept the log full has moved on. */
@@ -137,14 +169,18 @@ export const make = (options: {
 
     return {
       log,
+      archive,
       write: (source, bytes) => {
         const hasRoom = log.append(source, bytes)
         if (!hasRoom) paused = true
         wakeUps.announce()
+        archive?.advance()
         return hasRoom
       },
-      connect: (how) => {
-        resume = how
+      connect: (resumeOutput, whenStoreIsFull) => {
+        resume = resumeOutput
+        onStoreFull = whenStoreIsFull
+        if (storeIsFull) onStoreFull()
       },
       drain: () => actor.notify({ _tag: "Drain" }),
       end: (failure) => actor.notify({ _tag: "End", failure }),
@@ -153,10 +189,17 @@ export const make = (options: {
         Effect.acquireRelease(
           actor.ask<Subscription, SubscriberLimitReached>((reply) => ({ _tag: "Subscribe", options: wanted, reply })),
           (subscription) => Effect.sync(() => actor.notify({ _tag: "Unsubscribe", subscription }))
-        ).pipe(Effect.tap((subscription) =>
-          log.ended ? Effect.void : Effect.map(wakeUps.subscribe, (queue) => {
-            subscription.wait = Queue.take(queue)
-          })
-        ))
+        ).pipe(
+          Effect.tap((subscription) => subscription.locate),
+          Effect.tap((subscription) =>
+            log.ended ? Effect.void : Effect.map(wakeUps.subscribe, (wait) => {
+              subscription.wait = wait
+            })
+          )
+        )
     }
   })
+
+/** With a store, a spec's bound is that of the store; without one, it is that of memory. */
+const windowOf = (store: OutputStore["Type"], maxBytes: number | undefined): number =>
+  Option.isNone(store.open) && maxBytes !== undefined ? maxBytes : store.window.maxBytesPerJob

@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import { JobConfig } from "../JobConfig.ts"
@@ -27,6 +28,7 @@ import * as JobId from "../JobId.ts"
 import type { JobInfo } from "../JobInfo.ts"
 import type { JobSpec } from "../JobSpec.ts"
 import type { JobStatus } from "../JobStatus.ts"
+import { OutputStore } from "../OutputStore.ts"
 import { ProcessSpawner } from "../ProcessSpawner.ts"
 import * as Actor from "./actor.ts"
 import * as Broadcaster from "./broadcaster.ts"
@@ -75,185 +77,205 @@ type Message =
   | { readonly _tag: "Expire" }
   | { readonly _tag: "Close"; readonly reply: Actor.Reply<ReadonlyArray<Worker.Worker>> }
 
-export const make: Effect.Effect<Coordinator, never, ProcessSpawner | Scope.Scope> = Effect.gen(function*() {
-  const config = yield* JobConfig
-  const spawner = yield* ProcessSpawner
-  const scope = yield* Effect.scope
-  const runtime = yield* Effect.interruptible(Effect.runtime<never>())
-  const events = yield* EventLog.make
-  const everyPlaceFree = yield* Deferred.make<void>()
-  const budget = new OutputBudget(config.output.maxBytes)
-  const count: Broadcaster.SubscriberCount = { total: 0 }
-  const retention = new Retention(config.retention)
-  const jobs = new Map<JobId.JobId, Worker.Worker>()
-  let placesTaken = 0
-  let expiring = false
-  let closing = false
+export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStore | Scope.Scope> = Effect.gen(
+  function*() {
+    const config = yield* JobConfig
+    const spawner = yield* ProcessSpawner
+    const store = yield* OutputStore
+    const scope = yield* Effect.scope
+    const runtime = yield* Effect.interruptible(Effect.runtime<never>())
+    const events = yield* EventLog.make
+    const everyPlaceFree = yield* Deferred.make<void>()
+    const storing = yield* FiberSet.make<void>()
+    const forkStoring = yield* Effect.interruptible(FiberSet.runtime(storing)<never>())
+    const budget = new OutputBudget(store.window.maxBytes)
+    const count: Broadcaster.SubscriberCount = { total: 0 }
+    const retention = new Retention(config.retention)
+    const jobs = new Map<JobId.JobId, Worker.Worker>()
+    let placesTaken = 0
+    let expiring = false
+    let closing = false
 
-  const receive = (message: Message): Effect.Effect<void> => {
-    switch (message._tag) {
-      case "Reserve":
-        return Effect.sync(() => message.reply(reserve(message.place)))
-      case "Leave":
-        return Effect.sync(() => leave(message.place))
-      case "Started":
-        return started(message.worker)
-      case "Ended":
-        leave(message.place)
-        return ended(message.worker)
-      case "Find":
-        message.reply(find(message.id))
-        return Effect.void
-      case "List":
-        return Effect.sync(() => message.reply(Exit.succeed(list(message.filter))))
-      case "Remove":
-        return Effect.sync(() => message.reply(Exit.map(find(message.id), removeIfEnded).pipe(Exit.flatten)))
-      case "Listen":
-        return Effect.sync(() => message.reply(Exit.succeed(events.listen(list({})))))
-      case "Unlisten":
-        return Effect.sync(() => events.unlisten())
-      case "Expire":
-        expiring = false
-        return expire
-      case "Close":
-        return Effect.sync(() => message.reply(Exit.succeed(shutDown())))
+    const receive = (message: Message): Effect.Effect<void> => {
+      switch (message._tag) {
+        case "Reserve":
+          return Effect.sync(() => message.reply(reserve(message.place)))
+        case "Leave":
+          return Effect.sync(() => leave(message.place))
+        case "Started":
+          return started(message.worker)
+        case "Ended":
+          leave(message.place)
+          return ended(message.worker)
+        case "Find":
+          message.reply(find(message.id))
+          return Effect.void
+        case "List":
+          return Effect.sync(() => message.reply(Exit.succeed(list(message.filter))))
+        case "Remove":
+          return Effect.sync(() => message.reply(Exit.map(find(message.id), removeIfEnded).pipe(Exit.flatten)))
+        case "Listen":
+          return Effect.sync(() => message.reply(Exit.succeed(events.listen(list({})))))
+        case "Unlisten":
+          return Effect.sync(() => events.unlisten())
+        case "Expire":
+          expiring = false
+          return expire
+        case "Close":
+          return Effect.sync(() => message.reply(Exit.succeed(shutDown())))
+      }
+    }
+
+    const actor = yield* Actor.make<Message, CoordinatorStopped>({
+      capacity: config.mailboxCapacity,
+      runtime,
+      stopped: () => new CoordinatorStopped(),
+      receive
+    })
+
+    const reserve = (place: Place): Exit.Exit<void, JobLimitReached> => {
+      if (placesTaken >= config.maxRunning) return Exit.fail(new JobLimitReached({ limit: config.maxRunning }))
+      if (place.state === "wanted") {
+        place.state = "taken"
+        placesTaken++
+      }
+      return Exit.void
+    }
+
+    const leave = (place: Place): void => {
+      if (place.state === "taken") placesTaken--
+      place.state = "left"
+      if (closing && placesTaken === 0) Deferred.unsafeDone(everyPlaceFree, Exit.void)
+    }
+
+    const find = (id: JobId.JobId): Exit.Exit<Worker.Worker, JobNotFound> => {
+      const worker = jobs.get(id)
+      return worker === undefined
+        ? Exit.fail(new JobNotFound({ id }, { disableValidation: true }))
+        : Exit.succeed(worker)
+    }
+
+    const started = (worker: Worker.Worker): Effect.Effect<void> => {
+      jobs.set(worker.id, worker)
+      events.publish(() => new JobStarted({ info: infoOf(worker) }, { disableValidation: true }))
+      return worker.state.endedAt === undefined ? Effect.void : ended(worker)
+    }
+
+    const ended = (worker: Worker.Worker): Effect.Effect<void> => {
+      // A job whose start was undone, or has not been announced yet.
+      if (!jobs.has(worker.id)) return Effect.void
+      events.publish(() => new JobEnded({ info: infoOf(worker) }, { disableValidation: true }))
+      retention.add(worker)
+      return expire
+    }
+
+    /** Removes what retention lets go, and comes back when the next job's time is over. */
+    const expire: Effect.Effect<void> = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      Effect.sync(() => {
+        retention.takeExpired(now).forEach(remove)
+        const { nextExpiry } = retention
+        if (expiring || nextExpiry === Infinity) return
+        expiring = true
+        const wait = Effect.delay(
+          Effect.sync(() => actor.notify({ _tag: "Expire" })),
+          Duration.millis(nextExpiry - now)
+        )
+        Runtime.runFork(runtime)(wait, { scope })
+      }))
+
+    const removeIfEnded = (worker: Worker.Worker): Exit.Exit<void, JobStillRunning> =>
+      worker.state.endedAt === undefined
+        ? Exit.fail(new JobStillRunning({ id: worker.id }))
+        : Exit.succeed(remove(worker))
+
+    const remove = (worker: Worker.Worker): void => {
+      jobs.delete(worker.id)
+      retention.delete(worker)
+      worker.broadcaster.remove()
+      events.publish(() => new JobRemoved({ id: worker.id }))
+    }
+
+    const list = (filter: Filter): ReadonlyArray<JobInfo> => {
+      const infos: Array<JobInfo> = []
+      for (const worker of jobs.values()) if (matches(worker, filter)) infos.push(infoOf(worker))
+      return infos
+    }
+
+    /** Closes the door and begins to stop every job; which these are. */
+    const shutDown = (): ReadonlyArray<Worker.Worker> => {
+      closing = true
+      actor.stop()
+      if (placesTaken === 0) Deferred.unsafeDone(everyPlaceFree, Exit.void)
+      const running = Array.from(jobs.values()).filter((worker) => worker.state.endedAt === undefined)
+      running.forEach((worker) => worker.shutDown())
+      return running
+    }
+
+    const close = Effect.gen(function*() {
+      const running = yield* Effect.async<ReadonlyArray<Worker.Worker>>((resume) =>
+        actor.notify({ _tag: "Close", reply: resume })
+      )
+      const limit = running.map((worker) => Duration.sum(worker.gracePeriod, worker.drainTimeout))
+        .reduce(Duration.max, config.drainTimeout)
+      yield* Deferred.await(everyPlaceFree).pipe(
+        Effect.zipRight(FiberSet.awaitEmpty(storing)),
+        Effect.interruptible,
+        Effect.timeoutOption(Duration.sum(limit, "1 second"))
+      )
+      yield* Effect.forEach(running, (worker) => worker.abandon, { discard: true })
+      events.end()
+    })
+
+    /** Ends a process whose `start` nobody waits for any more. */
+    const undo = (worker: Worker.Worker) =>
+      worker.stop({ signal: "SIGKILL" }).pipe(Effect.zipRight(worker.ended), Effect.ignore)
+
+    const start = (spec: JobSpec) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function*() {
+          const place: Place = { state: "wanted" }
+          const freePlace = Effect.sync(() => actor.notify({ _tag: "Leave", place }))
+          yield* restore(actor.ask<void, JobLimitReached>((reply) => ({ _tag: "Reserve", place, reply }))).pipe(
+            Effect.onError(() => freePlace)
+          )
+          const id = JobId.make()
+          const maxBytes = spec.output?.maxBytes
+          const broadcaster = yield* Broadcaster.make({
+            id,
+            maxBytes,
+            config,
+            store,
+            budget,
+            count,
+            runtime,
+            fork: forkStoring
+          })
+          const onEnded = (worker: Worker.Worker) => actor.notify({ _tag: "Ended", worker, place })
+          const worker = yield* Worker.start({ id, spec, config, spawner, broadcaster, runtime, onEnded }).pipe(
+            Effect.onError(() => Effect.zipRight(Effect.sync(broadcaster.remove), freePlace))
+          )
+          // The caller may have left while the process was made, and the coordinator may have closed.
+          yield* restore(Effect.void).pipe(Effect.onInterrupt(() => undo(worker)))
+          if (closing) return yield* Effect.zipRight(undo(worker), Effect.fail(new CoordinatorStopped()))
+          actor.notify({ _tag: "Started", worker })
+          return id
+        })
+      )
+
+    yield* Scope.addFinalizer(scope, close)
+
+    return {
+      start,
+      find: (id) => actor.query((reply) => ({ _tag: "Find", id, reply })),
+      list: (filter) => actor.query((reply) => ({ _tag: "List", filter, reply })),
+      remove: (id) => actor.ask((reply) => ({ _tag: "Remove", id, reply })),
+      listen: Effect.acquireRelease(
+        actor.ask<Listener, never>((reply) => ({ _tag: "Listen", reply })),
+        () => Effect.sync(() => actor.notify({ _tag: "Unlisten" }))
+      ).pipe(Effect.tap((listener) => listener.subscribe))
     }
   }
-
-  const actor = yield* Actor.make<Message, CoordinatorStopped>({
-    capacity: config.mailboxCapacity,
-    runtime,
-    stopped: () => new CoordinatorStopped(),
-    receive
-  })
-
-  const reserve = (place: Place): Exit.Exit<void, JobLimitReached> => {
-    if (placesTaken >= config.maxRunning) return Exit.fail(new JobLimitReached({ limit: config.maxRunning }))
-    if (place.state === "wanted") {
-      place.state = "taken"
-      placesTaken++
-    }
-    return Exit.void
-  }
-
-  const leave = (place: Place): void => {
-    if (place.state === "taken") placesTaken--
-    place.state = "left"
-    if (closing && placesTaken === 0) Deferred.unsafeDone(everyPlaceFree, Exit.void)
-  }
-
-  const find = (id: JobId.JobId): Exit.Exit<Worker.Worker, JobNotFound> => {
-    const worker = jobs.get(id)
-    return worker === undefined ? Exit.fail(new JobNotFound({ id }, { disableValidation: true })) : Exit.succeed(worker)
-  }
-
-  const started = (worker: Worker.Worker): Effect.Effect<void> => {
-    jobs.set(worker.id, worker)
-    events.publish(() => new JobStarted({ info: infoOf(worker) }, { disableValidation: true }))
-    return worker.state.endedAt === undefined ? Effect.void : ended(worker)
-  }
-
-  const ended = (worker: Worker.Worker): Effect.Effect<void> => {
-    // A job whose start was undone, or has not been announced yet.
-    if (!jobs.has(worker.id)) return Effect.void
-    events.publish(() => new JobEnded({ info: infoOf(worker) }, { disableValidation: true }))
-    retention.add(worker)
-    return expire
-  }
-
-  /** Removes what retention lets go, and comes back when the next job's time is over. */
-  const expire: Effect.Effect<void> = Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    Effect.sync(() => {
-      retention.takeExpired(now).forEach(remove)
-      const { nextExpiry } = retention
-      if (expiring || nextExpiry === Infinity) return
-      expiring = true
-      const wait = Effect.delay(Effect.sync(() => actor.notify({ _tag: "Expire" })), Duration.millis(nextExpiry - now))
-      Runtime.runFork(runtime)(wait, { scope })
-    }))
-
-  const removeIfEnded = (worker: Worker.Worker): Exit.Exit<void, JobStillRunning> =>
-    worker.state.endedAt === undefined
-      ? Exit.fail(new JobStillRunning({ id: worker.id }))
-      : Exit.succeed(remove(worker))
-
-  const remove = (worker: Worker.Worker): void => {
-    jobs.delete(worker.id)
-    retention.delete(worker)
-    worker.broadcaster.remove()
-    events.publish(() => new JobRemoved({ id: worker.id }))
-  }
-
-  const list = (filter: Filter): ReadonlyArray<JobInfo> => {
-    const infos: Array<JobInfo> = []
-    for (const worker of jobs.values()) if (matches(worker, filter)) infos.push(infoOf(worker))
-    return infos
-  }
-
-  /** Closes the door and begins to stop every job; which these are. */
-  const shutDown = (): ReadonlyArray<Worker.Worker> => {
-    closing = true
-    actor.stop()
-    if (placesTaken === 0) Deferred.unsafeDone(everyPlaceFree, Exit.void)
-    const running = Array.from(jobs.values()).filter((worker) => worker.state.endedAt === undefined)
-    running.forEach((worker) => worker.shutDown())
-    return running
-  }
-
-  const close = Effect.gen(function*() {
-    const running = yield* Effect.async<ReadonlyArray<Worker.Worker>>((resume) =>
-      actor.notify({ _tag: "Close", reply: resume })
-    )
-    const limit = running.map((worker) => Duration.sum(worker.gracePeriod, worker.drainTimeout))
-      .reduce(Duration.max, config.drainTimeout)
-    yield* Deferred.await(everyPlaceFree).pipe(
-      Effect.interruptible,
-      Effect.timeoutOption(Duration.sum(limit, "1 second"))
-    )
-    yield* Effect.forEach(running, (worker) => worker.abandon, { discard: true })
-    events.end()
-  })
-
-  /** Ends a process whose `start` nobody waits for any more. */
-  const undo = (worker: Worker.Worker) =>
-    worker.stop({ signal: "SIGKILL" }).pipe(Effect.zipRight(worker.ended), Effect.ignore)
-
-  const start = (spec: JobSpec) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function*() {
-        const place: Place = { state: "wanted" }
-        const freePlace = Effect.sync(() => actor.notify({ _tag: "Leave", place }))
-        yield* restore(actor.ask<void, JobLimitReached>((reply) => ({ _tag: "Reserve", place, reply }))).pipe(
-          Effect.onError(() => freePlace)
-        )
-        const id = JobId.make()
-        const maxBytes = spec.output?.maxBytes ?? config.output.maxBytesPerJob
-        const broadcaster = yield* Broadcaster.make({ id, maxBytes, config, budget, count, runtime })
-        const onEnded = (worker: Worker.Worker) => actor.notify({ _tag: "Ended", worker, place })
-        const worker = yield* Worker.start({ id, spec, config, spawner, broadcaster, runtime, onEnded }).pipe(
-          Effect.onError(() => Effect.zipRight(Effect.sync(broadcaster.remove), freePlace))
-        )
-        // The caller may have left while the process was made, and the coordinator may have closed.
-        yield* restore(Effect.void).pipe(Effect.onInterrupt(() => undo(worker)))
-        if (closing) return yield* Effect.zipRight(undo(worker), Effect.fail(new CoordinatorStopped()))
-        actor.notify({ _tag: "Started", worker })
-        return id
-      })
-    )
-
-  yield* Scope.addFinalizer(scope, close)
-
-  return {
-    start,
-    find: (id) => actor.query((reply) => ({ _tag: "Find", id, reply })),
-    list: (filter) => actor.query((reply) => ({ _tag: "List", filter, reply })),
-    remove: (id) => actor.ask((reply) => ({ _tag: "Remove", id, reply })),
-    listen: Effect.acquireRelease(
-      actor.ask<Listener, never>((reply) => ({ _tag: "Listen", reply })),
-      () => Effect.sync(() => actor.notify({ _tag: "Unlisten" }))
-    ).pipe(Effect.tap((listener) => listener.subscribe))
-  }
-})
+)
 
 const matches = (worker: Worker.Worker, filter: Filter): boolean =>
   (filter.status === undefined || worker.state.status._tag === filter.status) &&

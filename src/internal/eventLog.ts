@@ -4,7 +4,6 @@
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { EventsMissed } from "../JobError.ts"
 import { type JobEvent, JobStarted } from "../JobEvent.ts"
@@ -75,8 +74,8 @@ export class Listener {
 
   /** Must come before the first `pull`. */
   get subscribe(): Effect.Effect<void, never, Scope.Scope> {
-    return Effect.map(this.log.wakeUps.subscribe, (queue) => {
-      this.wait = Queue.take(queue)
+    return Effect.map(this.log.wakeUps.subscribe, (wait) => {
+      this.wait = wait
     })
   }
 

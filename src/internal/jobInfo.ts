@@ -19,9 +19,9 @@ export const infoOf = ({ broadcaster, id, process, spec, state }: Worker): JobIn
     output: {
       stdoutBytes: broadcaster.log.written.stdout,
       stderrBytes: broadcaster.log.written.stderr,
-      evictedBytes: broadcaster.log.evictedBytes,
+      evictedBytes: (broadcaster.archive ?? broadcaster.log).evictedBytes,
       cut: state.cut,
-      storeError: Option.none()
+      storeError: broadcaster.archive?.error ?? Option.none()
     }
   }, { disableValidation: true })
 

@@ -27,7 +27,7 @@ export class OutputBudget {
 
   /** Forgets a log that nobody can read any more. */
   close(log: OutputLog): void {
-    if (this.logs.delete(log)) this.used -= log.size
+    if (this.logs.delete(log)) this.used -= log.size()
   }
 
   add(bytes: number): void {

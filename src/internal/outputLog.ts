@@ -31,6 +31,8 @@ interface View {
   evicted: number
   /** Up to here, bytes of this view are gone. */
   start: number
+  /** Bytes that are kept. */
+  size: number
   /** The batch that was read last: readers at the head ask for the same one after another. */
   batch: { readonly from: number; readonly to: number; readonly chunks: Chunk.Chunk<OutputChunk> } | undefined
 }
@@ -48,8 +50,6 @@ const maxSlab = 65_536
 export class OutputLog {
   /** Where the next byte goes. */
   head = 0
-  /** Bytes kept. */
-  size = 0
   readonly written = { stdout: 0, stderr: 0 }
   readonly pins = new Set<Pin>()
   /** Everything before it is kept by a store as well; without a store that is no condition. */
@@ -87,8 +87,9 @@ export class OutputLog {
       this.add(source, this.slab, start, bytes.length)
     }
     this.head += bytes.length
-    this.size += bytes.length
     this.written[source] += bytes.length
+    this.views.all.size += bytes.length
+    this.views[source].size += bytes.length
     this.budget.add(bytes.length)
     this.makeRoom()
     return !this.isFull
@@ -119,7 +120,6 @@ export class OutputLog {
     const piece = evictFirst(this.views.all)
     if (piece !== undefined) {
       evictFirst(this.views[piece.source])
-      this.size -= piece.length
       this.budget.remove(piece.length)
     }
     return piece !== undefined
@@ -130,8 +130,13 @@ export class OutputLog {
     return this.views[selection].start
   }
 
+  /** How many bytes of this selection are kept. */
+  size(selection: Selection = "all"): number {
+    return this.views[selection].size
+  }
+
   get evictedBytes(): number {
-    return this.head - this.size
+    return this.head - this.size()
   }
 
   /** What is kept of a selection from one position up to another, the first chunk cut to begin there. */
@@ -164,7 +169,7 @@ export class OutputLog {
 
   private get isAboveOwnBound(): boolean {
     const { evicted, pieces } = this.views.all
-    return this.size > this.maxBytes || pieces.length - evicted > this.maxPieces
+    return this.size() > this.maxBytes || pieces.length - evicted > this.maxPieces
   }
 
   private get isOver(): boolean {
@@ -208,7 +213,7 @@ export class OutputLog {
   }
 }
 
-const emptyView = (): View => ({ pieces: [], evicted: 0, start: 0, batch: undefined })
+const emptyView = (): View => ({ pieces: [], evicted: 0, start: 0, size: 0, batch: undefined })
 
 const end = (piece: Piece): number => piece.offset + piece.length
 
@@ -246,6 +251,7 @@ const evictFirst = (view: View): Piece | undefined => {
   const piece = view.pieces[view.evicted]
   if (piece === undefined) return undefined
   view.start = end(piece)
+  view.size -= piece.length
   view.pieces[view.evicted++] = undefined
   view.batch = undefined
   // Cut off in bulk: to shift an array for each piece would cost its length each time.

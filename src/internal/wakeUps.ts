@@ -6,15 +6,15 @@
  */
 import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
-import type * as Queue from "effect/Queue"
+import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 
 /** The longest silence after a wake-up, in milliseconds. */
 const maxSilence = 25
 
 export interface WakeUps {
-  /** One wake-up or more for all that was announced since the subscription began. */
-  readonly subscribe: Effect.Effect<Queue.Dequeue<void>, never, Scope.Scope>
+  /** How to wait for what is announced from now on: every run waits for one wake-up, which may be one too many. */
+  readonly subscribe: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
   /** Wakes the subscribers soon; `atOnce`: in this turn of the event loop. */
   readonly announce: (atOnce?: boolean) => void
 }
@@ -50,7 +50,7 @@ export const make: Effect.Effect<WakeUps> = Effect.map(PubSub.sliding<void>(2), 
     subscribe: Effect.acquireRelease(
       Effect.sync(() => void subscribers++),
       () => Effect.sync(() => void subscribers--)
-    ).pipe(Effect.zipRight(PubSub.subscribe(pubsub))),
+    ).pipe(Effect.zipRight(PubSub.subscribe(pubsub)), Effect.map(Queue.take)),
     announce: (atOnce = false) => {
       if (subscribers === 0) return
       if (atOnce) pubsub.unsafeOffer(undefined)

@@ -62,6 +62,7 @@ type Message =
   | { readonly _tag: "Stop"; readonly options: StopOptions; readonly reply: Actor.Reply<void> }
   | { readonly _tag: "ShutDown" }
   | { readonly _tag: "TimedOut" }
+  | { readonly _tag: "LimitReached" }
   | { readonly _tag: "GraceOver" }
   | { readonly _tag: "Exited"; readonly status: Ended }
   | { readonly _tag: "Gone" }
@@ -111,6 +112,8 @@ export const start = (options: {
           return stop("shutdown")
         case "TimedOut":
           return stop("timeout")
+        case "LimitReached":
+          return stop("limit")
         case "GraceOver":
           return send("SIGKILL")
         case "Exited":
@@ -222,7 +225,7 @@ export const start = (options: {
       Scope.extend(scope),
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
     )
-    broadcaster.connect(process.resumeOutput)
+    broadcaster.connect(process.resumeOutput, () => actor.notify({ _tag: "LimitReached" }))
     const worker: Worker = {
       id,
       spec,

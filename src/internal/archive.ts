@@ -1,0 +1,98 @@
+/**
+ * What a store keeps of a log, and the fiber that brings it there: it runs while the log is ahead of the store.
+ */
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { OutputStoreError } from "../JobError.ts"
+import type { StoredOutput } from "../OutputStore.ts"
+import type { OutputLog } from "./outputLog.ts"
+
+/** How many bytes are written at once. */
+const maxWrite = 1024 * 1024
+
+export interface Options {
+  readonly log: OutputLog
+  readonly open: Effect.Effect<StoredOutput, OutputStoreError>
+  readonly fork: (effect: Effect.Effect<void>) => void
+  /** The store has everything up to here. */
+  readonly onStored: (position: number) => void
+  /** The store keeps no more: it has failed, or it is full. */
+  readonly onStopped: (reason: Option.Option<OutputStoreError>) => void
+}
+
+export class Archive {
+  /** Absent until the first bytes are there. */
+  stored: StoredOutput | undefined
+  /** Why nothing is kept any more from `end` on. */
+  error: Option.Option<OutputStoreError> = Option.none()
+  /** Up to here, everything has been stored. */
+  end = 0
+  private readonly options: Options
+  private writing = false
+  private stopped = false
+  private removed = false
+
+  constructor(options: Options) {
+    this.options = options
+  }
+
+  /** Bytes that neither the store nor memory has. */
+  get evictedBytes(): number {
+    const lost = Math.max(0, this.options.log.start("all") - this.end)
+    return lost + (this.stored?.start("all") ?? 0)
+  }
+
+  /** Stores what the log has more than the store. */
+  advance(): void {
+    if (this.writing || this.stopped) return
+    this.writing = true
+    this.options.fork(this.write)
+  }
+
+  /** Forgets everything, once the write under way is done. */
+  remove(): void {
+    this.removed = true
+    this.stopped = true
+    if (!this.writing) this.options.fork(this.forget)
+  }
+
+  private readonly write: Effect.Effect<void> = Effect.suspend(() => {
+    const { log, onStopped } = this.options
+    return Effect.whileLoop({
+      while: () => !this.stopped && this.end < log.head,
+      body: () => this.writeBatch,
+      step: () => {}
+    }).pipe(
+      Effect.catchAll((error) =>
+        Effect.sync(() => {
+          this.error = Option.some(error)
+          this.stopped = true
+          onStopped(this.error)
+        })
+      ),
+      Effect.zipRight(Effect.suspend(() => {
+        this.writing = false
+        return this.removed ? this.forget : Effect.void
+      }))
+    )
+  })
+
+  private readonly writeBatch = Effect.gen(this, function*() {
+    const { log, onStopped, onStored, open } = this.options
+    this.stored ??= yield* open
+    const to = Math.min(log.head, this.end + maxWrite)
+    const hasRoom = yield* this.stored.append(Chunk.toReadonlyArray(log.read("all", this.end, to)))
+    this.end = to
+    onStored(to)
+    if (hasRoom) return
+    this.stopped = true
+    onStopped(Option.none())
+  })
+
+  private readonly forget = Effect.suspend(() =>
+    this.stored === undefined
+      ? Effect.void
+      : Effect.catchAll(this.stored.remove, (error) => Effect.logWarning("Output could not be removed", error))
+  )
+}
