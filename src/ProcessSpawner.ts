@@ -3,9 +3,12 @@
  *
  * @since 0.1.0
  */
+import * as CommandExecutor from "@effect/platform/CommandExecutor"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as CommandExecutorProcess from "./internal/commandExecutorProcess.ts"
 import type { InvalidJobSpec, JobStartError } from "./JobError.ts"
 import type { JobSpec } from "./JobSpec.ts"
 import type { Ended, Signal } from "./JobStatus.ts"
@@ -81,3 +84,24 @@ export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<Process
     listener: ProcessListener
   ) => Effect.Effect<Process, JobStartError | InvalidJobSpec, Scope.Scope>
 }>() {}
+
+/**
+ * Processes through the `CommandExecutor` of any platform, or a fake one. It gives what such an executor can:
+ *
+ * - Only the end of the process that was started is watched: its group counts as gone when it is reaped, and what it
+ *   leaves behind is left alone (`guarantee` is `"leader"`). Nothing ends the jobs of a host that died.
+ * - `limits` are an `InvalidJobSpec`.
+ * - The signal that killed a process is taken from the text of the executor's error; SIGKILL if none is named there.
+ * - A directory that may not be entered is `PermissionDenied`.
+ * - `writeInput` learns that nobody reads any more only by the write after.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerCommandExecutor: Layer.Layer<ProcessSpawner, never, CommandExecutor.CommandExecutor> = Layer.effect(
+  ProcessSpawner,
+  Effect.map(CommandExecutor.CommandExecutor, (executor) => ({
+    guarantee: "leader",
+    spawn: (spec, listener) => CommandExecutorProcess.spawn(executor, spec, listener)
+  }))
+)

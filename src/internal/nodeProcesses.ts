@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
 import * as Scope from "effect/Scope"
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process"
+import * as Fs from "node:fs"
 import { InvalidJobSpec, type JobStartError } from "../JobError.ts"
 import * as JobSpec from "../JobSpec.ts"
 import type { Process, ProcessListener } from "../ProcessSpawner.ts"
@@ -39,7 +40,7 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
       try {
         child = spawnChild(spec, guardian)
       } catch (cause) {
-        return Effect.fail(StartError.fromErrno(spec, cause))
+        return Effect.fail(StartError.fromErrno(spec, cause, canEnter))
       }
       if (child.pid === undefined) return startFailure(spec, child)
       guardian?.register(child.pid)
@@ -86,7 +87,16 @@ const spawnChild = (spec: JobSpec.JobSpec, guardian: Guardian | undefined): Chil
 /** Node reports some failures a moment later, by an event, and leaves the pipes open. */
 const startFailure = (spec: JobSpec.JobSpec, child: ChildProcess): Effect.Effect<never, JobStartError> =>
   Effect.async((resume) => {
-    child.once("error", (cause) => resume(Effect.fail(StartError.fromErrno(spec, cause))))
+    child.once("error", (cause) => resume(Effect.fail(StartError.fromErrno(spec, cause, canEnter))))
     // Out of descriptors there are no streams at all, whatever the types say.
     for (const stream of child.stdio ?? []) stream?.destroy()
   })
+
+const canEnter = (directory: string): boolean => {
+  try {
+    Fs.accessSync(directory, Fs.constants.X_OK)
+    return Fs.statSync(directory).isDirectory()
+  } catch {
+    return false
+  }
+}
