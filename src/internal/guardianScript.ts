@@ -46,9 +46,10 @@ while read -r slot pgid; do
   [ "$slot" -lt "$slots" ] || slots=$((slot + 1))
 done
 
-while [ "$slots" -gt 0 ]; do
-  slots=$((slots - 1))
+slot=0
+while [ "$slot" -lt "$slots" ]; do
   eval "groups=\\"\\$groups \\$group$slot\\""
+  slot=$((slot + 1))
 done
 
 signal_groups TERM
