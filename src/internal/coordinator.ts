@@ -162,8 +162,8 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
     }
 
     const ended = (worker: Worker.Worker): Effect.Effect<void> => {
-      // A job whose start was undone, or has not been announced yet.
-      if (!jobs.has(worker.id)) return Effect.void
+      // A job whose start was undone or has not been announced yet, or that was given up.
+      if (!jobs.has(worker.id) || worker.state.endedAt === undefined) return Effect.void
       events.publish(() => new JobEnded({ info: infoOf(worker) }, { disableValidation: true }))
       retention.add(worker)
       return expire
@@ -174,7 +174,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
       Effect.sync(() => {
         retention.takeExpired(now).forEach(remove)
         const { nextExpiry } = retention
-        if (expiring || nextExpiry === Infinity) return
+        if (expiring || closing || nextExpiry === Infinity) return
         expiring = true
         const wait = Effect.delay(
           Effect.sync(() => actor.notify({ _tag: "Expire" })),
@@ -203,7 +203,6 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
 
     /** Closes the door and begins to stop every job; which these are. */
     const shutDown = (): ReadonlyArray<Worker.Worker> => {
-      closing = true
       actor.stop()
       if (placesTaken === 0) Deferred.unsafeDone(everyPlaceFree, Exit.void)
       const running = Array.from(jobs.values()).filter((worker) => worker.state.endedAt === undefined)
@@ -212,9 +211,11 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
     }
 
     const close = Effect.gen(function*() {
-      const running = yield* Effect.async<ReadonlyArray<Worker.Worker>>((resume) =>
+      const running = yield* Effect.async<ReadonlyArray<Worker.Worker>>((resume) => {
+        // In one turn: a start that still saw the door open has announced its job before this.
+        closing = true
         actor.notify({ _tag: "Close", reply: resume })
-      )
+      })
       const limit = running.map((worker) => Duration.sum(worker.gracePeriod, worker.drainTimeout))
         .reduce(Duration.max, config.drainTimeout)
       yield* Deferred.await(everyPlaceFree).pipe(
@@ -228,7 +229,11 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
 
     /** Ends a process whose `start` nobody waits for any more. */
     const undo = (worker: Worker.Worker) =>
-      worker.stop({ signal: "SIGKILL" }).pipe(Effect.zipRight(worker.ended), Effect.ignore)
+      worker.stop({ signal: "SIGKILL" }).pipe(
+        Effect.zipRight(worker.ended),
+        Effect.ignore,
+        Effect.zipRight(Effect.sync(worker.broadcaster.remove))
+      )
 
     const start = (spec: JobSpec) =>
       Effect.uninterruptibleMask((restore) =>
