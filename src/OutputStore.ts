@@ -3,10 +3,12 @@
  *
  * @since 0.1.0
  */
+import * as FileSystem from "@effect/platform/FileSystem"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { FileSystemStore } from "./internal/fileSystemStore.ts"
 import { JobConfig } from "./JobConfig.ts"
 import type { OutputStoreError } from "./JobError.ts"
 import type { JobId } from "./JobId.ts"
@@ -70,3 +72,62 @@ export const layerMemory: Layer.Layer<OutputStore> = Layer.effect(
   OutputStore,
   Effect.map(JobConfig, ({ output }) => ({ window: output, open: Option.none() }))
 )
+
+/**
+ * How to keep output in files.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface FileSystemOptions {
+  /** Has a folder for each job, named by its id. Made if it is not there. */
+  readonly directory: string
+  /** Bytes kept of one job whose spec does not say. Default: 1 GiB. */
+  readonly maxBytesPerJob?: number | undefined
+  /** Bytes kept of all jobs. Default: 10 GiB. */
+  readonly maxBytes?: number | undefined
+  /** How large files become before the next ones begin: what is evicted at once. Default: 16 MiB, a quarter of the job's bytes at most. */
+  readonly segmentBytes?: number | undefined
+  /** What happens when there is more: the oldest segment is dropped, or the job is stopped. Default: `"evict"`. */
+  readonly onFull?: "evict" | "stop" | undefined
+  /** Bytes kept in memory of one job, and of all jobs, for readers at the head. Default: 4 MiB, 128 MiB. */
+  readonly window?: { readonly maxBytesPerJob?: number | undefined; readonly maxBytes?: number | undefined } | undefined
+}
+
+/**
+ * Keeps output in plain files, and a window of it in memory. Each job has a folder with `stdout.log`, `stderr.log` and
+ * `order.bin` (in which order their bytes came); when these have grown large, they are renamed (`stdout.000001.log`, …)
+ * and new ones begin, so that `tail -F stdout.log` follows a job. Folders have mode 0700, files 0600.
+ *
+ * A folder leaves with its job: by `remove` or by retention. What is there when the coordinator closes stays.
+ *
+ * A disk that is full, or any other failure, ends neither the job nor the coordinator: readers of what was lost fail
+ * with `OutputStoreError`, and `JobInfo.output.storeError` says so.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFileSystem = (options: FileSystemOptions): Layer.Layer<OutputStore, never, FileSystem.FileSystem> =>
+  Layer.effect(
+    OutputStore,
+    Effect.map(FileSystem.FileSystem, (fs) => {
+      const store = new FileSystemStore(fs, {
+        directory: options.directory,
+        maxBytes: options.maxBytes ?? 10 * GiB,
+        segmentBytes: options.segmentBytes ?? 16 * MiB,
+        onFull: options.onFull ?? "evict"
+      })
+      const maxBytesPerJob = options.maxBytesPerJob ?? GiB
+      return {
+        window: {
+          maxBytesPerJob: options.window?.maxBytesPerJob ?? 4 * MiB,
+          maxBytes: options.window?.maxBytes ?? 128 * MiB
+        },
+        open: Option.some((id, maxBytes) => store.open(id, Option.getOrElse(maxBytes, () => maxBytesPerJob)))
+      }
+    })
+  )
+
+const MiB = 1024 * 1024
+
+const GiB = 1024 * MiB
