@@ -1,0 +1,54 @@
+import * as JobSpec from "../src/JobSpec.ts"
+import * as SimulatedProcesses from "../src/SimulatedProcesses.ts"
+import { suite } from "./ProcessSpawner.suite.ts"
+
+const layer = SimulatedProcesses.layer({
+  writes: { output: [{ data: "out\n" }, { source: "stderr", data: "err\n" }], end: { at: "1 millis", code: 12 } },
+  succeeds: { end: { code: 0 } },
+  runs: {},
+  ignoresTerm: { output: [{ data: "ready\n" }], ignores: ["SIGTERM"] },
+  floods: { output: [{ data: "x".repeat(1024 * 1024) }], end: { code: 0 } },
+  fillsPipe: { output: [{ source: "stderr", data: "ready\n" }, { data: new Uint8Array(100_000) }] },
+  leavesChild: { output: [{ data: "1001\n" }], end: { code: 0 }, children: [{ holdsPipes: true }] },
+  leavesEscapee: {
+    output: [{ data: "1001\n" }],
+    end: { code: 0 },
+    children: [{ holdsPipes: true, escaped: true }]
+  },
+  NotFound: { failsToStart: "NotFound" },
+  PermissionDenied: { failsToStart: "PermissionDenied" },
+  InvalidDirectory: { failsToStart: "InvalidDirectory" },
+  ArgumentListTooLong: { failsToStart: "ArgumentListTooLong" },
+  ResourceExhausted: { failsToStart: "ResourceExhausted" },
+  Unknown: { failsToStart: "Unknown" }
+})
+
+const program = (command: string, stdin: "ignore" | "pipe" = "ignore") => JobSpec.make({ command, stdin })
+
+suite("SimulatedProcesses", layer, {
+  writes: program("writes"),
+  succeeds: program("succeeds"),
+  runs: program("runs"),
+  ignoresTerm: program("ignoresTerm"),
+  floods: program("floods"),
+  fillsPipe: program("fillsPipe"),
+  leavesChild: program("leavesChild"),
+  leavesEscapee: program("leavesEscapee"),
+  copies: program("runs", "pipe"),
+  neverReads: program("runs", "pipe"),
+  closesInput: program("runs", "pipe"),
+  failures: {
+    NotFound: program("NotFound"),
+    PermissionDenied: program("PermissionDenied"),
+    InvalidDirectory: program("InvalidDirectory"),
+    ArgumentListTooLong: program("ArgumentListTooLong"),
+    ResourceExhausted: program("ResourceExhausted"),
+    Unknown: program("Unknown")
+  }
+}, {
+  guarantee: "group",
+  input: "discarded",
+  pipes: "tight",
+  limits: "ignored",
+  kill: () => {}
+})
