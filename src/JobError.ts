@@ -4,10 +4,41 @@
  *
  * @since 0.1.0
  */
+import * as Inspectable from "effect/Inspectable"
 import * as Schema from "effect/Schema"
 import { JobId } from "./JobId.ts"
 
 const Count = Schema.Int.pipe(Schema.nonNegative())
+
+const toText = (u: unknown): string => {
+  try {
+    return u instanceof Error ? String(u) : Inspectable.toStringUnknown(u, 0)
+  } catch {
+    return "something that cannot be shown"
+  }
+}
+
+/** An `Error` keeps its name and message in JSON, anything else becomes text. Schema.Defect throws for a bigint. */
+const Cause = Schema.transform(
+  Schema.Union(Schema.String, Schema.Struct({ name: Schema.String, message: Schema.String })),
+  Schema.Unknown.annotations({
+    arbitrary: () => (fc) => fc.oneof(fc.string(), fc.string().map((message) => new Error(message)))
+  }),
+  {
+    strict: true,
+    decode: (cause) => typeof cause === "string" ? cause : toError(cause),
+    encode: (cause) =>
+      cause instanceof Error ? { name: toText(cause.name), message: toText(cause.message) } : toText(cause)
+  }
+)
+
+const toError = ({ message, name }: { readonly name: string; readonly message: string }): Error => {
+  const error = new Error(message)
+  if (name !== error.name) error.name = name
+  // Where it was decoded says nothing.
+  error.stack = ""
+  return error
+}
 
 /**
  * No job has this id: it was never started, or it has been removed.
@@ -101,7 +132,7 @@ const startAdvice: Record<JobStartReason, string> = {
 export class JobStartError extends Schema.TaggedError<JobStartError>("joblib/JobStartError")("JobStartError", {
   reason: JobStartReason,
   command: Schema.String,
-  cause: Schema.Defect
+  cause: Cause
 }) {
   override get message(): string {
     return `Cannot start ${JSON.stringify(this.command)}: ${startAdvice[this.reason]} (${this.reason})`
@@ -181,10 +212,10 @@ export class OutputEvicted extends Schema.TaggedError<OutputEvicted>("joblib/Out
  */
 export class OutputStoreError extends Schema.TaggedError<OutputStoreError>("joblib/OutputStoreError")(
   "OutputStoreError",
-  { operation: Schema.Literal("open", "write", "read", "remove"), cause: Schema.Defect }
+  { operation: Schema.Literal("open", "write", "read", "remove"), cause: Cause }
 ) {
   override get message(): string {
-    return `The store of output failed (${this.operation}): ${String(this.cause)}`
+    return `The store of output failed (${this.operation}): ${toText(this.cause)}`
   }
 }
 

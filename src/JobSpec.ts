@@ -6,21 +6,46 @@
 import * as Command from "@effect/platform/Command"
 import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
+import { identity } from "effect/Function"
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { InvalidJobSpec } from "./JobError.ts"
 import { Signal } from "./JobStatus.ts"
 
-const noNul = Schema.filter((text: string) => text.includes("\0") ? "must not contain a NUL character" : undefined)
-
-const Text = Schema.String.pipe(noNul)
+const Text = Schema.String.pipe(
+  Schema.filter((text) => text.includes("\0") ? "must not contain a NUL character" : undefined)
+)
 
 const NonEmptyText = Text.pipe(Schema.nonEmptyString({ message: () => "must not be empty" }))
 
-const Name = Text.pipe(
-  Schema.filter((name) => name === "" || name.includes("=") ? "must be a name: not empty, without \"=\"" : undefined)
+// Schema loses a property of the name __proto__.
+const Key = Schema.String.annotations({ arbitrary: () => (fc) => fc.string().filter((key) => key !== "__proto__") })
+
+// A filter of the keys themselves would drop what it does not let pass.
+const Environment = Schema.Record({ key: Key, value: Schema.NullOr(Text) }).annotations({
+  message: () => "must be an object"
+}).pipe(
+  Schema.filter((env) =>
+    Object.keys(env).filter((name) => !isName(name)).map((name) => ({
+      path: [name],
+      message: "must have a name that is not empty and has no \"=\" and no NUL character in it"
+    }))
+  )
+)
+
+const isName = (name: string): boolean => name !== "" && !name.includes("=") && !name.includes("\0")
+
+// Milliseconds that are no safe integer cannot become JSON.
+const Time = Schema.compose(
+  Schema.Duration,
+  Schema.DurationFromSelf.pipe(
+    Schema.filter((time) => time.value._tag !== "Millis" || Number.isSafeInteger(time.value.millis))
+  ).annotations({
+    message: () => ({ message: "must be a duration, such as \"5 seconds\", and not negative", override: true })
+  })
 )
 
 const PositiveInt = Schema.Int.pipe(Schema.positive())
@@ -35,9 +60,14 @@ const NonNegativeInt = Schema.Int.pipe(Schema.nonNegative())
  * @category models
  */
 export const StopPolicy = Schema.Struct({
-  signal: Schema.optionalWith(Signal, { exact: true }),
-  gracePeriod: Schema.optionalWith(Schema.Duration, { exact: true })
-})
+  signal: Schema.optionalWith(
+    Signal.annotations({
+      message: () => ({ message: "must be the name of a signal, such as \"SIGTERM\"", override: true })
+    }),
+    { exact: true }
+  ),
+  gracePeriod: Schema.optionalWith(Time, { exact: true })
+}).annotations({ message: () => "must be an object" })
 
 /**
  * @since 0.1.0
@@ -54,14 +84,14 @@ export type StopPolicy = typeof StopPolicy.Type
  * @category models
  */
 export const Limits = Schema.Struct({
-  cpuTime: Schema.optionalWith(Schema.Duration, { exact: true }),
+  cpuTime: Schema.optionalWith(Time, { exact: true }),
   memory: Schema.optionalWith(PositiveInt, { exact: true }),
   openFiles: Schema.optionalWith(PositiveInt, { exact: true }),
   fileSize: Schema.optionalWith(NonNegativeInt, { exact: true }),
   processes: Schema.optionalWith(PositiveInt, { exact: true }),
   coreSize: Schema.optionalWith(NonNegativeInt, { exact: true }),
   niceness: Schema.optionalWith(Schema.Int.pipe(Schema.between(-20, 19)), { exact: true })
-})
+}).annotations({ message: () => "must be an object" })
 
 /**
  * @since 0.1.0
@@ -90,21 +120,39 @@ export type Limits = typeof Limits.Type
  */
 export const JobSpec = Schema.Struct({
   command: NonEmptyText,
-  args: Schema.optionalWith(Schema.Array(Text), { default: () => [] }),
+  args: Schema.optionalWith(
+    Schema.Array(Text).annotations({ message: () => "must be an array of strings" }),
+    { default: () => [] }
+  ),
   cwd: Schema.optionalWith(NonEmptyText, { exact: true }),
-  env: Schema.optionalWith(Schema.Record({ key: Name, value: Schema.NullOr(Text) }), { default: () => ({}) }),
+  env: Schema.optionalWith(Environment, { default: () => ({}) }),
   extendEnv: Schema.optionalWith(Schema.Boolean, { default: () => true }),
-  shell: Schema.optionalWith(Schema.Union(Schema.Boolean, NonEmptyText), { default: () => false }),
-  stdin: Schema.optionalWith(Schema.Literal("ignore", "pipe"), { default: () => "ignore" }),
-  timeout: Schema.optionalWith(Schema.Duration, { exact: true }),
+  shell: Schema.optionalWith(
+    Schema.Union(Schema.Boolean, NonEmptyText).annotations({
+      message: () => ({ message: "must be true, false, or the path of a shell", override: true })
+    }),
+    { default: () => false }
+  ),
+  stdin: Schema.optionalWith(
+    Schema.Literal("ignore", "pipe").annotations({
+      message: () => ({ message: "must be \"ignore\" or \"pipe\"", override: true })
+    }),
+    { default: () => "ignore" }
+  ),
+  timeout: Schema.optionalWith(Time, { exact: true }),
   stop: Schema.optionalWith(StopPolicy, { exact: true }),
-  drainTimeout: Schema.optionalWith(Schema.Duration, { exact: true }),
+  drainTimeout: Schema.optionalWith(Time, { exact: true }),
   limits: Schema.optionalWith(Limits, { exact: true }),
   output: Schema.optionalWith(
-    Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, { exact: true }) }),
+    Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, { exact: true }) }).annotations({
+      message: () => "must be an object"
+    }),
     { exact: true }
   ),
-  labels: Schema.optionalWith(Schema.Record({ key: Schema.String, value: Schema.String }), { default: () => ({}) })
+  labels: Schema.optionalWith(
+    Schema.Record({ key: Key, value: Schema.String }).annotations({ message: () => "must be an object" }),
+    { default: () => ({}) }
+  )
 })
 
 /**
@@ -163,24 +211,26 @@ export interface Options {
  * @category constructors
  */
 export const make = (options: Options): JobSpec => {
-  const { args = [], env = {}, extendEnv = true, labels = {}, limits, shell = false, stdin = "ignore", stop, ...rest } =
-    options
-  return {
-    ...withoutUndefined({
-      ...rest,
-      timeout: normalize(rest.timeout),
-      drainTimeout: normalize(rest.drainTimeout),
-      stop: withDuration(stop, "gracePeriod"),
-      limits: withDuration(limits, "cpuTime"),
-      output: withDuration(rest.output)
-    }),
+  if (!isObject(options)) return options
+  const { args = [], env = {}, extendEnv = true, labels = {}, shell = false, stdin = "ignore", ...rest } = options
+  return withoutUndefined({
+    ...rest,
     args,
     env,
     extendEnv,
     shell,
     stdin,
-    labels
-  } as JobSpec
+    labels,
+    timeout: toDuration(rest.timeout),
+    drainTimeout: toDuration(rest.drainTimeout),
+    stop: isObject(rest.stop)
+      ? withoutUndefined({ ...rest.stop, gracePeriod: toDuration(rest.stop.gracePeriod) })
+      : rest.stop,
+    limits: isObject(rest.limits)
+      ? withoutUndefined({ ...rest.limits, cpuTime: toDuration(rest.limits.cpuTime) })
+      : rest.limits,
+    output: isObject(rest.output) ? withoutUndefined(rest.output) : rest.output
+  }) as JobSpec
 }
 
 const isObject = (u: unknown): u is object => typeof u === "object" && u !== null && !Array.isArray(u)
@@ -188,48 +238,44 @@ const isObject = (u: unknown): u is object => typeof u === "object" && u !== nul
 const withoutUndefined = (options: object): object =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 
-const withDuration = (options: object | undefined, field?: string): unknown =>
-  isObject(options)
-    ? withoutUndefined(
-      field !== undefined && field in options
-        ? { ...options, [field]: normalize(options[field as keyof typeof options]) }
-        : options
-    )
-    : options
+/** The duration, or what was given if it is none. A negative one is none, though Effect takes it for zero. */
+const toDuration = (input: unknown): unknown =>
+  isNegative(input) ? input : Option.getOrElse(Duration.decodeUnknown(input), () => input)
 
-/** A duration as Effect knows it; whatever is none (or negative, which Effect takes for zero) stays as it is. */
-const normalize = (input: unknown): unknown => {
-  if (input === undefined || Duration.isDuration(input)) return input
-  const negative = typeof input === "number" || typeof input === "bigint"
-    ? !(input >= 0)
-    : typeof input === "string"
-    ? input.trimStart().startsWith("-")
-    : Array.isArray(input) && input.some((part) => !(part >= 0))
-  return negative ? input : Option.getOrElse(Duration.decodeUnknown(input), () => input)
+const isNegative = (input: unknown): boolean => {
+  switch (typeof input) {
+    case "number":
+    case "bigint":
+      return !(input >= 0)
+    case "string":
+      return input.startsWith("-")
+    default:
+      return Array.isArray(input) && input.some((part) => typeof part === "number" && !(part >= 0))
+  }
 }
 
 const validateSpec = Schema.validateEither(JobSpec)
 
 /**
- * The spec, if all its fields are what they should be.
+ * The spec, if all its fields are what they should be; else an error that names the first that is not, as `args.0` or
+ * `stop.signal`.
  *
  * @since 0.1.0
  * @category combinators
  */
 export const validate = (spec: JobSpec): Either.Either<JobSpec, InvalidJobSpec> =>
   Either.mapLeft(validateSpec(spec), (error) => {
-    const issue = ParseResult.ArrayFormatter.formatErrorSync(error)[0]
-    return new InvalidJobSpec({
-      field: issue === undefined || issue.path.length === 0 ? "spec" : issue.path.join("."),
-      reason: issue?.message ?? error.message
-    })
+    const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+    return issue === undefined || issue.path.length === 0
+      ? new InvalidJobSpec({ field: "spec", reason: "must be an object with a command" })
+      : new InvalidJobSpec({ field: issue.path.map(String).join("."), reason: issue.message })
   })
 
 /**
  * The spec of an `@effect/platform` `Command`. Its standard input becomes `"ignore"`: a `Command` says `"pipe"` unless
  * told otherwise, and a program that reads a pipe which nobody closes never ends. What a job cannot keep of a
- * `Command` (a pipeline, a stream as input, a user id, `inherit` or a sink as output) is an `InvalidJobSpec` that says
- * what to do instead.
+ * `Command` (a pipeline, a stream as input that is not `Stream.empty`, a user id, `inherit` or a sink as output) is an
+ * `InvalidJobSpec` that says what to do instead.
  *
  * @since 0.1.0
  * @category constructors
@@ -242,7 +288,7 @@ export const fromCommand = (command: Command.Command): Either.Either<JobSpec, In
   if (command.stdin === "inherit") {
     return invalid("stdin", "\"inherit\" would share the host's input: make a JobSpec with stdin: \"pipe\" and feed it")
   }
-  if (typeof command.stdin !== "string") {
+  if (command.stdin !== "pipe" && command.stdin !== Stream.empty) {
     return invalid("stdin", "make a JobSpec with stdin: \"pipe\", and run the stream into JobCoordinator.input")
   }
   if (command.stdout !== "pipe") {
@@ -265,30 +311,26 @@ export const fromCommand = (command: Command.Command): Either.Either<JobSpec, In
 }
 
 /**
- * The spec as an `@effect/platform` `Command`, with `hostEnv` (default: nothing) as the environment that it extends.
- * Times, limits and labels have no place in a `Command`.
+ * The spec as an `@effect/platform` `Command`. Times, limits and labels have no place in a `Command`. Neither has a
+ * variable that is unset: where there is one, the command gets the whole `environment`, with `hostEnv` (that of this
+ * process, unless given) as the one that is extended.
  *
  * @since 0.1.0
  * @category combinators
  */
 export const toCommand = (
   spec: JobSpec,
-  hostEnv: Readonly<Record<string, string | undefined>> = {}
-): Command.Command => {
-  const unsets = Object.values(spec.env).includes(null)
-  return Command.make(spec.command, ...spec.args).pipe(
-    // A Command cannot unset a variable: where one must go, the environment is spelled out.
-    spec.extendEnv && !unsets
-      ? Command.env(withoutNulls(spec.env))
-      : Command.env(environment(spec, hostEnv), { extendEnv: false }),
+  hostEnv: Readonly<Record<string, string | undefined>> = globalThis.process?.env ?? {}
+): Command.Command =>
+  // More arguments than a call can take are still fewer than a program can take.
+  Object.assign(Command.make(spec.command), { args: spec.args }).pipe(
+    Object.values(spec.env).includes(null)
+      ? Command.env(environment(spec, hostEnv), { extendEnv: false })
+      : Command.env(environment(spec, {}), { extendEnv: spec.extendEnv }),
     Command.runInShell(spec.shell),
-    Command.stdin("pipe"),
-    spec.cwd === undefined ? (command) => command : Command.workingDirectory(spec.cwd)
+    Command.stdin(spec.stdin === "pipe" ? "pipe" : Stream.empty),
+    spec.cwd === undefined ? identity : Command.workingDirectory(spec.cwd)
   )
-}
-
-const withoutNulls = (env: JobSpec["env"]): Record<string, string> =>
-  Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== null))
 
 /**
  * The environment in which the program runs, given that of the host.

@@ -1,0 +1,37 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import { constants } from "node:os"
+import * as JobStatus from "../src/JobStatus.ts"
+import { assertBecomesJsonAndBack } from "./json.ts"
+
+const exited = new JobStatus.Exited({ code: 3 })
+const killed = new JobStatus.Killed({ signal: "SIGTERM" })
+
+describe("JobStatus", () => {
+  it("becomes JSON and back", () => {
+    assertBecomesJsonAndBack(JobStatus.JobStatus)
+    assertBecomesJsonAndBack(JobStatus.Ended)
+  })
+
+  it("is ended unless it is running", () => {
+    assert.deepStrictEqual([JobStatus.running, exited, killed].map(JobStatus.isEnded), [false, true, true])
+  })
+
+  it("is matched by its case", () => {
+    const describeStatus = (status: JobStatus.JobStatus) =>
+      JobStatus.match(status, {
+        Running: () => "running",
+        Exited: ({ code }) => `exited ${code}`,
+        Killed: ({ signal }) => `killed ${signal}`
+      })
+    assert.deepStrictEqual([JobStatus.running, exited, killed].map(describeStatus), [
+      "running",
+      "exited 3",
+      "killed SIGTERM"
+    ])
+  })
+
+  it("knows every signal of this system", () => {
+    for (const signal of Object.keys(constants.signals)) assert.isTrue(Schema.is(JobStatus.Signal)(signal), signal)
+  })
+})
