@@ -217,7 +217,7 @@ describe("validate", () => {
 
 describe("fromCommand", () => {
   const cat = Command.make("cat", "a", "b")
-  const sink: Sink.Sink<void, Uint8Array> = Sink.drain
+  const sink: Sink.Sink<Uint8Array, Uint8Array> = Sink.as(Sink.drain, new Uint8Array())
 
   it("keeps what a Command says", () => {
     const command = cat.pipe(
