@@ -98,10 +98,12 @@ export const start = (options: {
 
     let openPipes = 2
     let isGone = false
+    let finished = false
     let deadline: number | undefined
     const sent = new Set<Signal>()
 
     const receive = (message: Message): Effect.Effect<void> => {
+      if (finished) return Effect.void
       switch (message._tag) {
         case "Stop":
           return Effect.zipRight(
@@ -196,22 +198,19 @@ export const start = (options: {
       return worker.process.cutOutput
     })
 
-    // Whoever learns of the end finds the coordinator told already: its notices go before every request.
-    const end = Effect.suspend(() =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        state.endedAt = now
-        return finish(Exit.succeed(state.status as Ended))
-      })
-    )
+    // Whoever learns of the end, even by `endedAt`, finds the coordinator told: its notices go before every request.
+    const end = Effect.flatMap(Clock.currentTimeMillis, (now) => finish(Exit.succeed(state.status as Ended), now))
 
-    const finish = (outcome: Exit.Exit<Ended, CoordinatorStopped>) =>
-      Effect.suspend(() => {
-        options.onEnded(worker)
-        broadcaster.end(Exit.isFailure(outcome) ? Option.some(new CoordinatorStopped()) : Option.none())
-        Deferred.unsafeDone(ended, outcome)
-        actor.stop()
-        return Scope.close(scope, Exit.void)
-      })
+    const finish = (outcome: Exit.Exit<Ended, CoordinatorStopped>, endedAt?: number): Effect.Effect<void> => {
+      if (finished) return Effect.void
+      finished = true
+      state.endedAt = endedAt
+      options.onEnded(worker)
+      broadcaster.end(Exit.isFailure(outcome) ? Option.some(new CoordinatorStopped()) : Option.none())
+      Deferred.unsafeDone(ended, outcome)
+      actor.stop()
+      return Scope.close(scope, Exit.void)
+    }
 
     // A process may be quicker than its spawner: what it reports before there is a worker has to wait.
     const early: Array<Message> = []
@@ -237,13 +236,11 @@ export const start = (options: {
       stop: (how) => actor.ask((reply) => ({ _tag: "Stop", options: how, reply })),
       shutDown: () => actor.notify({ _tag: "ShutDown" }),
       ended: Deferred.await(ended),
-      abandon: Effect.suspend(() =>
-        state.endedAt === undefined ? finish(Exit.fail(new CoordinatorStopped())) : Effect.void
-      )
+      abandon: Effect.suspend(() => finish(Exit.fail(new CoordinatorStopped())))
     }
+    if (spec.timeout !== undefined) yield* later(spec.timeout, { _tag: "TimedOut" })
     report = actor.notify
     early.forEach(report)
-    if (spec.timeout !== undefined) yield* later(spec.timeout, { _tag: "TimedOut" })
     return worker
   })
 
