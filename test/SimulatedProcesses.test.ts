@@ -64,8 +64,8 @@ describe("scripts", () => {
       expect(heard).toEqual([
         { at: minute, source: "stdout", text: "half" },
         { at: minute, source: "stderr", text: "\xFF\x00" },
-        { at: 60 * minute, exit: exited(12) },
-        ...ends(60 * minute)
+        ...ends(60 * minute),
+        { at: 60 * minute, exit: exited(12) }
       ])
     }).pipe(simulate({
       output: [{ at: "1 minute", data: "half" }, { source: "stderr", data: Uint8Array.of(255, 0) }],
@@ -76,7 +76,7 @@ describe("scripts", () => {
     Effect.gen(function*() {
       const { heard, process } = yield* spawn(p)
       const text = Buffer.from("é").toString("latin1")
-      expect(heard).toEqual([{ at: 0, source: "stdout", text }, { at: 0, exit: exited(0) }, ...ends(0)])
+      expect(heard).toEqual([{ at: 0, source: "stdout", text }, ...ends(0), { at: 0, exit: exited(0) }])
       expect(yield* process.isGone).toBe(true)
       yield* process.awaitGone
     }).pipe(simulate({ output: [{ data: "é" }], end: { code: 0 } })))
@@ -88,8 +88,8 @@ describe("scripts", () => {
       expect(heard).toEqual([
         { at: 2 * minute, source: "stdout", text: "a" },
         { at: 2 * minute, source: "stdout", text: "b" },
-        { at: 2 * minute, exit: exited(1) },
-        ...ends(2 * minute)
+        ...ends(2 * minute),
+        { at: 2 * minute, exit: exited(1) }
       ])
     }).pipe(simulate({
       output: [{ at: "2 minutes", data: "a" }, { at: "1 minute", data: "b" }, { data: "" }],
@@ -100,7 +100,7 @@ describe("scripts", () => {
     Effect.gen(function*() {
       const { heard } = yield* spawn(p)
       yield* TestClock.adjust(5)
-      expect(heard).toEqual([{ at: 5, exit: killed("SIGSEGV") }, ...ends(5)])
+      expect(heard).toEqual([...ends(5), { at: 5, exit: killed("SIGSEGV") }])
       expect(yield* trace).toEqual([
         { at: 0, _tag: "Spawned", pid: 1000, command: "p" },
         { at: 5, _tag: "Exited", pid: 1000, command: "p", signal: "SIGSEGV" }
@@ -115,7 +115,7 @@ describe("scripts", () => {
       expect(yield* process.isGone).toBe(false)
       yield* process.signal("SIGTERM")
       expect(yield* process.isGone).toBe(true)
-      expect(heard).toEqual([{ at: 86_400_000_000, exit: killed("SIGTERM") }, ...ends(86_400_000_000)])
+      expect(heard).toEqual([...ends(86_400_000_000), { at: 86_400_000_000, exit: killed("SIGTERM") }])
     }).pipe(simulate({})))
 
   it.scoped("time begins with the process, and the trace with the layer", () =>
@@ -125,7 +125,7 @@ describe("scripts", () => {
         yield* TestClock.adjust("1 minute")
         const { heard } = yield* spawn(p)
         yield* TestClock.adjust("1 minute")
-        expect(heard).toEqual([{ at: 3 * minute, exit: exited(0) }, ...ends(3 * minute)])
+        expect(heard).toEqual([...ends(3 * minute), { at: 3 * minute, exit: exited(0) }])
         expect((yield* trace).map((_) => _.at)).toEqual([minute, 2 * minute])
       }).pipe(simulate({ end: { at: "1 minute", code: 0 } }))
     }))
@@ -215,7 +215,7 @@ describe("signals", () => {
         const { heard, process } = yield* spawn(p)
         yield* process.signal(signal)
         expect(heard).toEqual(
-          harmless.includes(signal) ? [] : [{ at: 0, exit: killed(otherName[signal] ?? signal) }, ...ends(0)]
+          harmless.includes(signal) ? [] : [...ends(0), { at: 0, exit: killed(otherName[signal] ?? signal) }]
         )
       }
     }).pipe(simulate({})))
@@ -229,7 +229,7 @@ describe("signals", () => {
       expect(yield* process.isGone).toBe(false)
       yield* TestClock.adjust("5 minutes")
       yield* process.signal("SIGKILL")
-      expect(heard).toEqual([{ at: 5 * minute, exit: killed("SIGKILL") }, ...ends(5 * minute)])
+      expect(heard).toEqual([...ends(5 * minute), { at: 5 * minute, exit: killed("SIGKILL") }])
     }).pipe(simulate({ ignores: Signal.literals })))
 
   it.scoped("a stopped process does nothing until SIGCONT, and then catches up", () =>
@@ -241,7 +241,7 @@ describe("signals", () => {
       yield* process.signal("SIGCONT")
       expect(heard).toEqual([{ at: 2 * minute, source: "stdout", text: "a" }])
       yield* TestClock.adjust("1 minute")
-      expect(heard.slice(1)).toEqual([{ at: 3 * minute, exit: exited(0) }, ...ends(3 * minute)])
+      expect(heard.slice(1)).toEqual([...ends(3 * minute), { at: 3 * minute, exit: exited(0) }])
     }).pipe(simulate({
       ignores: ["SIGSTOP", "SIGCONT"],
       output: [{ at: "1 minute", data: "a" }],
@@ -258,7 +258,7 @@ describe("signals", () => {
       yield* TestClock.adjust("2 minutes")
       expect(heard).toEqual([])
       yield* process.signal("SIGCONT")
-      expect(heard).toEqual([{ at: 2 * minute, exit: killed("SIGTERM") }, ...ends(2 * minute)])
+      expect(heard).toEqual([...ends(2 * minute), { at: 2 * minute, exit: killed("SIGTERM") }])
     }).pipe(simulate({ ignores: ["SIGHUP"], output: [{ at: "1 minute", data: "a" }] })))
 
   it.scoped("SIGKILL ends a stopped process", () =>
@@ -266,7 +266,7 @@ describe("signals", () => {
       const { heard, process } = yield* spawn(p)
       yield* process.signal("SIGSTOP")
       yield* process.signal("SIGKILL")
-      expect(heard[0]).toEqual({ at: 0, exit: killed("SIGKILL") })
+      expect(heard).toEqual([...ends(0), { at: 0, exit: killed("SIGKILL") }])
     }).pipe(simulate({})))
 
   it.scoped("a signal to a group that is gone is none", () =>
@@ -290,8 +290,8 @@ describe("signals", () => {
       })
       yield* TestClock.adjust(2)
       expect(heard).toEqual([
-        { at: 1, exit: killed("SIGKILL") },
         ...ends(1),
+        { at: 1, exit: killed("SIGKILL") },
         { at: 1, source: "stdout", text: "a" }
       ])
     }).pipe(simulate({ output: [{ at: 1, data: "a" }, { data: "b" }], end: { code: 0 } })))
@@ -303,7 +303,7 @@ describe("children", () => {
       const { heard, process } = yield* spawn(p)
       const gone = yield* Effect.fork(Effect.zipRight(process.awaitGone, Clock.currentTimeMillis))
       yield* TestClock.adjust("1 minute")
-      expect(heard).toEqual([{ at: 0, exit: exited(0) }, ...ends(0)])
+      expect(heard).toEqual([...ends(0), { at: 0, exit: exited(0) }])
       expect(yield* process.isGone).toBe(false)
       yield* TestClock.adjust("1 hour")
       expect(yield* Fiber.join(gone)).toBe(2 * minute)
@@ -350,7 +350,7 @@ describe("children", () => {
     Effect.gen(function*() {
       const { heard } = yield* spawn(p)
       yield* TestClock.adjust("1 hour")
-      expect(heard).toEqual([{ at: minute, exit: exited(0) }, ...ends(minute)])
+      expect(heard).toEqual([...ends(minute), { at: minute, exit: exited(0) }])
     }).pipe(simulate({
       end: { at: "1 minute", code: 0 },
       children: [{ holdsPipes: false, output: [{ data: "x" }], end: { code: 0 } }]
@@ -389,8 +389,8 @@ describe("backpressure", () => {
       expect(heard.slice(2)).toEqual([
         { at: minute, source: "stdout", text: "b" },
         { at: minute, source: "stdout", text: "c" },
-        { at: minute, exit: exited(0) },
-        ...ends(minute)
+        ...ends(minute),
+        { at: minute, exit: exited(0) }
       ])
     }).pipe(simulate({
       output: [
@@ -409,7 +409,7 @@ describe("backpressure", () => {
       yield* process.resumeOutput
       expect(heard.length).toBe(2)
       yield* process.resumeOutput
-      expect(heard.slice(3)).toEqual([{ at: 0, exit: exited(0) }, { at: 0, endOf: "stderr" }])
+      expect(heard.slice(3)).toEqual([{ at: 0, endOf: "stderr" }, { at: 0, exit: exited(0) }])
       yield* process.resumeOutput
       expect(heard.slice(5)).toEqual([{ at: 0, endOf: "stdout" }])
     }).pipe(simulate({ output: [{ data: new Uint8Array(140_000) }], end: { code: 0 } })))
@@ -430,7 +430,7 @@ describe("backpressure", () => {
     Effect.gen(function*() {
       const { heard, process } = yield* spawn(p, () => false)
       yield* process.signal("SIGKILL")
-      expect(heard.slice(1)).toEqual([{ at: 0, exit: killed("SIGKILL") }, { at: 0, endOf: "stderr" }])
+      expect(heard.slice(1)).toEqual([{ at: 0, endOf: "stderr" }, { at: 0, exit: killed("SIGKILL") }])
       yield* process.resumeOutput
       expect(heard.slice(3)).toEqual([{ at: 0, endOf: "stdout" }])
     }).pipe(simulate({ output: [{ data: "a" }, { data: "b" }] })))
@@ -438,7 +438,7 @@ describe("backpressure", () => {
   it.scoped("the end of a source that is not read is told to the reader that reads on", () =>
     Effect.gen(function*() {
       const { heard, process } = yield* spawn(p, () => false)
-      expect(heard.slice(1)).toEqual([{ at: 0, exit: exited(0) }, { at: 0, endOf: "stderr" }])
+      expect(heard.slice(1)).toEqual([{ at: 0, endOf: "stderr" }, { at: 0, exit: exited(0) }])
       yield* process.resumeOutput
       expect(heard.slice(3)).toEqual([{ at: 0, endOf: "stdout" }])
       yield* process.resumeOutput

@@ -8,7 +8,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import { type Ended, Killed, type Signal } from "../JobStatus.ts"
+import * as Schema from "effect/Schema"
+import { type Ended, Killed, Signal } from "../JobStatus.ts"
 import type { OutputSource } from "../Output.ts"
 import type { Process, ProcessListener } from "../ProcessSpawner.ts"
 
@@ -143,6 +144,7 @@ export class SimulatedProcess implements Process {
 
   signal(signal: Signal): Effect.Effect<void> {
     return this.change(() => {
+      if (!isSignal(signal)) return
       if (this.group.length > 0) {
         this.simulation.world.record({ _tag: "Signalled", pid: this.pid, command: this.command, signal })
       }
@@ -206,13 +208,14 @@ export class SimulatedProcess implements Process {
       command: this.command,
       ...(status._tag === "Killed" ? { signal: status.signal } : {})
     })
+    // A process that exits closes its descriptors first.
+    this.endOutput()
     if (member.pid === this.pid) {
       this.inputIsOpen = false
       this.listener.onExit(status)
     }
     if (this.group.length === 0) Deferred.unsafeDone(this.gone, Effect.void)
     if (this.members.size === 0) this.simulation.forget(this)
-    this.endOutput()
   }
 
   private get group(): ReadonlyArray<Member> {
@@ -313,6 +316,8 @@ const harmless: ReadonlySet<Signal> = new Set<Signal>([
   "SIGTTIN",
   "SIGTTOU"
 ])
+
+const isSignal = Schema.is(Signal)
 
 /** Two signals have two names each; the operating system reports one of them. */
 export const canonical = (signal: Signal): Signal =>
