@@ -4,15 +4,17 @@
 import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
 import * as Scope from "effect/Scope"
-import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import { InvalidJobSpec, type JobStartError } from "../JobError.ts"
 import * as JobSpec from "../JobSpec.ts"
 import type { Process, ProcessListener } from "../ProcessSpawner.ts"
 import type { Guardian } from "./guardian.ts"
+import * as Limits from "./limits.ts"
 import { NodeProcess } from "./nodeProcess.ts"
 import { ProcessGroup } from "./processGroup.ts"
 import * as ProcessTable from "./processTable.ts"
+import * as Prologue from "./prologue.ts"
 import * as StartError from "./startError.ts"
 
 export interface NodeProcesses {
@@ -32,19 +34,24 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
     const start = (
       spec: JobSpec.JobSpec,
       listener: ProcessListener
-    ): Effect.Effect<NodeProcess, JobStartError | InvalidJobSpec> => {
-      if (spec.limits !== undefined) {
-        return new InvalidJobSpec({ field: "limits", reason: "cannot be set by this spawner" })
+    ): Effect.Effect<Started, JobStartError | InvalidJobSpec> => {
+      const steps = spec.limits === undefined ? [] : Limits.steps(spec.limits)
+      const program = programOf(spec)
+      if (steps.length > 0 && program[0].includes("=")) {
+        return new InvalidJobSpec({ field: "command", reason: "must not contain \"=\" where there are limits" })
       }
       let child: ChildProcess
       try {
-        child = spawnChild(spec, guardian)
+        child = spawnChild(spec, program, steps, guardian)
       } catch (cause) {
         return Effect.fail(StartError.fromErrno(spec, cause, canEnter))
       }
       if (child.pid === undefined) return startFailure(spec, child)
       guardian?.register(child.pid)
-      return Effect.succeed(new NodeProcess(child, new ProcessGroup(child.pid, table, onGone), listener))
+      return Effect.succeed({
+        process: new NodeProcess(child, new ProcessGroup(child.pid, table, onGone), listener),
+        ready: steps.length === 0 ? undefined : Prologue.begin(steps, child, child.pid)
+      })
     }
 
     const release = (process: NodeProcess): Effect.Effect<void> =>
@@ -59,29 +66,41 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
     return {
       // `acquireRelease` would save and restore the fiber's references, at a tenth of a spawn's cost.
       spawn: (spec, listener) =>
-        Effect.uninterruptible(
-          Effect.flatMap(
-            Effect.scope,
-            (scope) => Effect.tap(start(spec, listener), (process) => Scope.addFinalizer(scope, release(process)))
-          )
+        Effect.flatMap(
+          Effect.uninterruptible(
+            Effect.flatMap(
+              Effect.scope,
+              (scope) => Effect.tap(start(spec, listener), ({ process }) => Scope.addFinalizer(scope, release(process)))
+            )
+          ),
+          ({ process, ready }) => ready === undefined ? Effect.succeed(process) : Effect.as(ready, process)
         )
     }
   })
 
-const spawnChild = (spec: JobSpec.JobSpec, guardian: Guardian | undefined): ChildProcess => {
+interface Started {
+  readonly process: NodeProcess
+  /** Waits until the process has become the program, if that is not so from the start. */
+  readonly ready: Effect.Effect<void, JobStartError | InvalidJobSpec> | undefined
+}
+
+type Program = readonly [file: string, ...args: ReadonlyArray<string>]
+
+const programOf = ({ args, command, shell }: JobSpec.JobSpec): Program =>
+  shell === false ? [command, ...args] : [shell === true ? "/bin/sh" : shell, "-c", [command, ...args].join(" ")]
+
+const spawnChild = (
+  spec: JobSpec.JobSpec,
+  program: Program,
+  steps: ReadonlyArray<Prologue.Step>,
+  guardian: Guardian | undefined
+): ChildProcess => {
   const env = JobSpec.environment(spec, process.env)
   if (guardian !== undefined) env[guardian.mark] = "1"
-  const options: SpawnOptions = {
-    cwd: spec.cwd,
-    env,
-    shell: spec.shell,
-    stdio: [spec.stdin, "pipe", "pipe"],
-    detached: true
-  }
-  // Given arguments, Node joins them for the shell just so, but with a warning.
-  return spec.shell === false
-    ? spawn(spec.command, spec.args, options)
-    : spawn([spec.command, ...spec.args].join(" "), options)
+  const options: Prologue.Options = { cwd: spec.cwd, env, stdio: [spec.stdin, "pipe", "pipe"], detached: true }
+  if (steps.length > 0) return Prologue.spawn(steps, program, options)
+  const [file, ...args] = program
+  return spawn(file, args, options)
 }
 
 /** Node reports some failures a moment later, by an event, and leaves the pipes open. */
