@@ -34,6 +34,8 @@ export interface Options<Message, Stopped> {
   readonly runtime: Runtime.Runtime<never>
   /** What a request to a stopped actor fails with. */
   readonly stopped: () => Stopped
+  /** Is told how many requests wait. */
+  readonly onDepth?: (depth: number) => void
   /** Receives one message after the other. It must never wait. */
   readonly receive: (message: Message) => Effect.Effect<void>
 }
@@ -59,7 +61,9 @@ export const make = <Message, Stopped>(options: Options<Message, Stopped>): Effe
 
     const run: Effect.Effect<void> = Effect.suspend(() => {
       if (notices.length > 0) return Effect.zipRight(receiveNotices, run)
-      if (size(mailbox) > 0) return Effect.flatMap(Queue.take(mailbox), open)
+      const depth = size(mailbox)
+      options.onDepth?.(depth)
+      if (depth > 0) return Effect.flatMap(Queue.take(mailbox), open)
       awake = false
       return Effect.void
     })

@@ -18,6 +18,7 @@ import { Archive } from "./archive.ts"
 import type { OutputBudget } from "./outputBudget.ts"
 import { OutputLog } from "./outputLog.ts"
 import { Subscription } from "./subscription.ts"
+import * as Telemetry from "./telemetry.ts"
 import * as WakeUps from "./wakeUps.ts"
 
 export interface Broadcaster {
@@ -141,14 +142,14 @@ export const make = (options: {
       }
       const subscription = new Subscription(id, log, archive, wanted, () => actor.notify({ _tag: "Advanced" }))
       subscriptions.add(subscription)
-      count.total++
+      Telemetry.record(Telemetry.subscribers, ++count.total)
       if (subscription.pins) log.pins.add(subscription)
       return Exit.succeed(subscription)
     }
 
     const dismiss = (subscription: Subscription): void => {
       if (!subscriptions.delete(subscription)) return
-      count.total--
+      Telemetry.record(Telemetry.subscribers, --count.total)
       log.pins.delete(subscription)
       forget()
     }

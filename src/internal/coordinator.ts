@@ -36,6 +36,7 @@ import { EventLog, Listener } from "./eventLog.ts"
 import { infoOf } from "./jobInfo.ts"
 import { OutputBudget } from "./outputBudget.ts"
 import { Retention } from "./retention.ts"
+import * as Telemetry from "./telemetry.ts"
 import * as Worker from "./worker.ts"
 
 /** Which jobs to list: of this status, with all of these labels. */
@@ -63,7 +64,7 @@ interface Place {
 type Message =
   | { readonly _tag: "Reserve"; readonly place: Place; readonly reply: Actor.Reply<void, JobLimitReached> }
   | { readonly _tag: "Leave"; readonly place: Place }
-  | { readonly _tag: "Started"; readonly worker: Worker.Worker }
+  | { readonly _tag: "Started"; readonly worker: Worker.Worker; readonly since: number }
   | { readonly _tag: "Ended"; readonly worker: Worker.Worker; readonly place: Place }
   | { readonly _tag: "Find"; readonly id: JobId.JobId; readonly reply: Actor.Reply<Worker.Worker, JobNotFound> }
   | { readonly _tag: "List"; readonly filter: Filter; readonly reply: Actor.Reply<ReadonlyArray<JobInfo>> }
@@ -103,7 +104,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         case "Leave":
           return Effect.sync(() => leave(message.place))
         case "Started":
-          return started(message.worker)
+          return Effect.zipRight(Telemetry.jobStarted(message.worker, message.since), started(message.worker))
         case "Ended":
           leave(message.place)
           return ended(message.worker)
@@ -130,6 +131,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
       capacity: config.mailboxCapacity,
       runtime,
       stopped: () => new CoordinatorStopped(),
+      onDepth: (depth) => Telemetry.record(Telemetry.mailboxDepth, depth),
       receive
     })
 
@@ -137,13 +139,18 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
       if (placesTaken >= config.maxRunning) return Exit.fail(new JobLimitReached({ limit: config.maxRunning }))
       if (place.state === "wanted") {
         place.state = "taken"
-        placesTaken++
+        setPlacesTaken(placesTaken + 1)
       }
       return Exit.void
     }
 
+    const setPlacesTaken = (places: number): void => {
+      placesTaken = places
+      Telemetry.record(Telemetry.running, places)
+    }
+
     const leave = (place: Place): void => {
-      if (place.state === "taken") placesTaken--
+      if (place.state === "taken") setPlacesTaken(placesTaken - 1)
       place.state = "left"
       if (closing && placesTaken === 0) Deferred.unsafeDone(everyPlaceFree, Exit.void)
     }
@@ -235,37 +242,39 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         Effect.zipRight(Effect.sync(worker.broadcaster.remove))
       )
 
+    /** Makes the process and all that belongs to it, in the fiber of who asked for it. */
+    const makeJob = (spec: JobSpec, place: Place) =>
+      Effect.gen(function*() {
+        const id = JobId.make()
+        const span = yield* Telemetry.jobSpan(id, spec)
+        const maxBytes = spec.output?.maxBytes
+        const fork = forkStoring
+        const broadcaster = yield* Broadcaster.make({ id, maxBytes, config, store, budget, count, runtime, fork })
+        const onEnded = (worker: Worker.Worker) => actor.notify({ _tag: "Ended", worker, place })
+        return yield* Worker.start({ id, spec, config, spawner, broadcaster, span, runtime, onEnded }).pipe(
+          Effect.onError((cause) =>
+            Effect.zipRight(Effect.sync(broadcaster.remove), Telemetry.startFailed(span, cause))
+          )
+        )
+      })
+
     const start = (spec: JobSpec) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function*() {
+          const since = yield* Clock.currentTimeMillis
           const place: Place = { state: "wanted" }
           const freePlace = Effect.sync(() => actor.notify({ _tag: "Leave", place }))
           yield* restore(actor.ask<void, JobLimitReached>((reply) => ({ _tag: "Reserve", place, reply }))).pipe(
             Effect.onError(() => freePlace)
           )
-          const id = JobId.make()
-          const maxBytes = spec.output?.maxBytes
-          const broadcaster = yield* Broadcaster.make({
-            id,
-            maxBytes,
-            config,
-            store,
-            budget,
-            count,
-            runtime,
-            fork: forkStoring
-          })
-          const onEnded = (worker: Worker.Worker) => actor.notify({ _tag: "Ended", worker, place })
-          const worker = yield* Worker.start({ id, spec, config, spawner, broadcaster, runtime, onEnded }).pipe(
-            Effect.onError(() => Effect.zipRight(Effect.sync(broadcaster.remove), freePlace))
-          )
+          const worker = yield* makeJob(spec, place).pipe(Effect.onError(() => freePlace))
           // The caller may have left while the process was made, and the coordinator may have closed.
           yield* restore(Effect.void).pipe(Effect.onInterrupt(() => undo(worker)))
           if (closing) return yield* Effect.zipRight(undo(worker), Effect.fail(new CoordinatorStopped()))
-          actor.notify({ _tag: "Started", worker })
-          return id
+          actor.notify({ _tag: "Started", worker, since })
+          return worker.id
         })
-      )
+      ).pipe(Telemetry.observeStart(spec))
 
     yield* Scope.addFinalizer(scope, close)
 

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import type { CoordinatorStopped } from "../JobError.ts"
 import type { OutputChunk, OutputSource } from "../Output.ts"
 import type { OutputBudget } from "./outputBudget.ts"
+import * as Telemetry from "./telemetry.ts"
 
 /** Some bytes of one source, which may grow as long as it is the last of its log. */
 interface Piece {
@@ -91,6 +92,7 @@ export class OutputLog {
     this.views.all.size += bytes.length
     this.views[source].size += bytes.length
     this.budget.add(bytes.length)
+    Telemetry.record(Telemetry.outputBytes, bytes.length)
     this.makeRoom()
     return !this.isFull
   }
@@ -121,6 +123,7 @@ export class OutputLog {
     if (piece !== undefined) {
       evictFirst(this.views[piece.source])
       this.budget.remove(piece.length)
+      Telemetry.record(Telemetry.evictedBytes, piece.length)
     }
     return piece !== undefined
   }

@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
+import type * as Tracer from "effect/Tracer"
 import type { Settings } from "../JobConfig.ts"
 import { CoordinatorStopped, type InvalidJobSpec, JobAlreadyEnded, type JobStartError } from "../JobError.ts"
 import type { JobId } from "../JobId.ts"
@@ -45,6 +46,8 @@ export interface Worker {
   readonly process: Process
   readonly state: Readonly<JobState>
   readonly broadcaster: Broadcaster
+  /** From the job's start to its end. */
+  readonly span: Tracer.Span
   /** How long its own stop may take. */
   readonly gracePeriod: Duration.Duration
   readonly drainTimeout: Duration.Duration
@@ -76,6 +79,7 @@ export const start = (options: {
   readonly config: Settings
   readonly spawner: ProcessSpawner["Type"]
   readonly broadcaster: Broadcaster
+  readonly span: Tracer.Span
   readonly runtime: Runtime.Runtime<never>
   readonly onEnded: (worker: Worker) => void
 }): Effect.Effect<Worker, JobStartError | InvalidJobSpec> =>
@@ -231,6 +235,7 @@ export const start = (options: {
       process,
       state,
       broadcaster,
+      span: options.span,
       gracePeriod,
       drainTimeout,
       stop: (how) => actor.ask((reply) => ({ _tag: "Stop", options: how, reply })),

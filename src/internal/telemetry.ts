@@ -1,0 +1,111 @@
+/**
+ * What a coordinator tells of itself: metrics, a span per job, and logs at debug level.
+ *
+ * Only the program's name is told of what a job runs: arguments, environment and shell lines may hold secrets.
+ */
+import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+import type * as Tracer from "effect/Tracer"
+import type { JobId } from "../JobId.ts"
+import type { JobSpec } from "../JobSpec.ts"
+import type { Worker } from "./worker.ts"
+
+export const running = Metric.gauge("joblib_jobs_running", { description: "Jobs that have not ended" })
+
+const started = Metric.counter("joblib_jobs_started", { description: "Jobs started", incremental: true })
+
+const ended = Metric.counter("joblib_jobs_ended", { description: "Jobs ended, by outcome", incremental: true })
+
+const endedAs = {
+  succeeded: Metric.tagged(ended, "outcome", "succeeded"),
+  failed: Metric.tagged(ended, "outcome", "failed"),
+  killed: Metric.tagged(ended, "outcome", "killed")
+}
+
+const startLatency = Metric.histogram(
+  "joblib_start_latency_millis",
+  MetricBoundaries.exponential({ start: 0.5, factor: 2, count: 14 }),
+  "Time from a call of start to its answer"
+)
+
+const duration = Metric.histogram(
+  "joblib_job_duration_millis",
+  MetricBoundaries.exponential({ start: 1, factor: 4, count: 14 }),
+  "Time from a job's start to its end"
+)
+
+export const outputBytes = Metric.counter("joblib_output_bytes", {
+  description: "Bytes of output read from jobs",
+  incremental: true
+})
+
+export const evictedBytes = Metric.counter("joblib_evicted_bytes", {
+  description: "Bytes of output evicted from memory",
+  incremental: true
+})
+
+export const subscribers = Metric.gauge("joblib_subscribers", { description: "Subscribers to output" })
+
+export const mailboxDepth = Metric.gauge("joblib_mailbox_depth", {
+  description: "Requests that wait in the coordinator's mailbox"
+})
+
+/** Adds to a counter, or sets a gauge, outside of a fiber. */
+export const record = <Type, Out>(metric: Metric.Metric<Type, number, Out>, value: number): void =>
+  metric.unsafeUpdate(value, [])
+
+const programOf = (spec: JobSpec): string => spec.shell === false ? spec.command : "shell"
+
+/** The span of a call of `start`. */
+export const observeStart = (spec: JobSpec) => <A, E>(start: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.withSpan(start, "JobCoordinator.start", {
+    attributes: { "job.program": programOf(spec) },
+    captureStackTrace: false
+  })
+
+/** The span of a job, from its start to its end. */
+export const jobSpan = (id: JobId, spec: JobSpec): Effect.Effect<Tracer.Span> =>
+  Effect.makeSpan("Job", {
+    attributes: { "job.id": id, "job.program": programOf(spec) },
+    captureStackTrace: false
+  })
+
+export const jobStarted = (worker: Worker, since: number): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    record(started, 1)
+    record(startLatency, now - since)
+    worker.span.attribute("job.pid", worker.process.pid)
+    return log("Job started", worker)
+  })
+
+export const startFailed = (span: Tracer.Span, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  Effect.map(Clock.currentTimeNanos, (now) => span.end(now, Exit.failCause(cause)))
+
+export const jobEnded = (worker: Worker): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeNanos, (now) => {
+    const { broadcaster, span, state } = worker
+    const { status } = state
+    record(outcomeOf(worker), 1)
+    record(duration, (state.endedAt ?? state.startedAt) - state.startedAt)
+    if (status._tag === "Exited") span.attribute("job.exit_code", status.code)
+    if (status._tag === "Killed") span.attribute("job.signal", status.signal)
+    if (state.stopReason !== undefined) span.attribute("job.stop_reason", state.stopReason)
+    span.attribute("job.stdout_bytes", broadcaster.log.written.stdout)
+    span.attribute("job.stderr_bytes", broadcaster.log.written.stderr)
+    span.end(now, Exit.void)
+    return log("Job ended", worker)
+  })
+
+const outcomeOf = ({ state: { status } }: Worker) => {
+  if (status._tag === "Killed") return endedAs.killed
+  return status._tag === "Exited" && status.code === 0 ? endedAs.succeeded : endedAs.failed
+}
+
+const log = (message: string, { id, process, spec, state }: Worker): Effect.Effect<void> =>
+  Effect.logDebug(message).pipe(
+    Effect.annotateLogs({ jobId: id, program: programOf(spec), pid: process.pid, status: state.status._tag })
+  )
