@@ -268,8 +268,9 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
             Effect.onError(() => freePlace)
           )
           const worker = yield* makeJob(spec, place).pipe(Effect.onError(() => freePlace))
-          // The caller may have left while the process was made, and the coordinator may have closed.
-          yield* restore(Effect.void).pipe(Effect.onInterrupt(() => undo(worker)))
+          // The caller may have left while the process was made, and the coordinator may have closed. Having just yielded,
+          // its fiber will not again before the caller has the id: who leaves from now on knows of the job.
+          yield* restore(Effect.yieldNow()).pipe(Effect.onInterrupt(() => undo(worker)))
           if (closing) return yield* Effect.zipRight(undo(worker), Effect.fail(new CoordinatorStopped()))
           actor.notify({ _tag: "Started", worker, since })
           return worker.id
