@@ -129,7 +129,7 @@ describe("validate", () => {
           throughJson(JobSpec.JobSpec, spec)
         }
       }),
-    { fastCheck: { numRuns: 2000 } }
+    { fastCheck: { numRuns: 1000 } }
   )
 
   const wrong: ReadonlyArray<readonly [field: string, options: Record<string, unknown>]> = [
