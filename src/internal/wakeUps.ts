@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
 import * as Queue from "effect/Queue"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 
 /** The longest silence after a wake-up, in milliseconds. */
@@ -20,16 +21,23 @@ export interface WakeUps {
 }
 
 // A sliding buffer of 1 loses and repeats messages in Effect 3; 2 and more behave.
-export const make: Effect.Effect<WakeUps> = Effect.map(PubSub.sliding<void>(2), (pubsub) => {
+export const make: Effect.Effect<WakeUps> = Effect.gen(function*() {
+  const pubsub = yield* PubSub.sliding<void>(2)
+  const runtime = yield* Effect.runtime<never>()
   let subscribers = 0
   let scheduled = false
   let again = false
   let quietUntil = 0
 
+  /** `unsafeOffer` does not slide: a single slow subscriber would keep the wake-up from all others. */
+  const wake = () => {
+    if (!pubsub.unsafeOffer(undefined)) Runtime.runFork(runtime)(PubSub.publish(pubsub, undefined))
+  }
+
   const publish = () => {
     const started = performance.now()
     again = false
-    pubsub.unsafeOffer(undefined)
+    wake()
     // Fibers that were woken run before the next turn: how long that takes is how long they are left in peace.
     setImmediate(() => {
       const now = performance.now()
@@ -53,7 +61,7 @@ export const make: Effect.Effect<WakeUps> = Effect.map(PubSub.sliding<void>(2), 
     ).pipe(Effect.zipRight(PubSub.subscribe(pubsub)), Effect.map(Queue.take)),
     announce: (atOnce = false) => {
       if (subscribers === 0) return
-      if (atOnce) pubsub.unsafeOffer(undefined)
+      if (atOnce) wake()
       else if (scheduled) again = true
       else schedule()
     }

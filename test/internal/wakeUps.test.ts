@@ -1,0 +1,16 @@
+import { describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as WakeUps from "../../src/internal/wakeUps.ts"
+
+describe("wakeUps", () => {
+  it.scopedLive("a subscriber that takes no wake-up keeps none from the others", () =>
+    Effect.gen(function*() {
+      const wakeUps = yield* WakeUps.make
+      yield* wakeUps.subscribe
+      const wait = yield* wakeUps.subscribe
+      for (const atOnce of [false, true, false, true, false, true]) {
+        wakeUps.announce(atOnce)
+        yield* wait
+      }
+    }), 10_000)
+})
