@@ -9,6 +9,7 @@ import * as Fs from "node:fs"
 import { InvalidJobSpec, type JobStartError } from "../JobError.ts"
 import * as JobSpec from "../JobSpec.ts"
 import type { Process, ProcessListener } from "../ProcessSpawner.ts"
+import * as Descriptors from "./descriptors.ts"
 import type { Guardian } from "./guardian.ts"
 import * as Limits from "./limits.ts"
 import { NodeProcess } from "./nodeProcess.ts"
@@ -30,6 +31,7 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
     const scope = yield* Effect.scope
     const table = yield* ProcessTable.make
     const onGone = guardian === undefined ? constVoid : guardian.unregister
+    let hasRunOut = false
 
     const start = (
       spec: JobSpec.JobSpec,
@@ -42,11 +44,16 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
       }
       let child: ChildProcess
       try {
+        // Node loses the pipes of a start that runs out of descriptors after them: that may happen once, not each time.
+        if (hasRunOut) Descriptors.expectEnough()
         child = spawnChild(spec, program, steps, guardian)
       } catch (cause) {
         return Effect.fail(StartError.fromErrno(spec, cause, canEnter))
       }
-      if (child.pid === undefined) return startFailure(spec, child)
+      if (child.pid === undefined) {
+        hasRunOut ||= lacksStreams(child)
+        return startFailure(spec, child)
+      }
       guardian?.register(child.pid)
       return Effect.succeed({
         process: new NodeProcess(child, new ProcessGroup(child.pid, table, onGone), listener),
@@ -107,9 +114,11 @@ const spawnChild = (
 const startFailure = (spec: JobSpec.JobSpec, child: ChildProcess): Effect.Effect<never, JobStartError> =>
   Effect.async((resume) => {
     child.once("error", (cause) => resume(Effect.fail(StartError.fromErrno(spec, cause, canEnter))))
-    // Out of descriptors there are no streams at all, whatever the types say.
-    for (const stream of child.stdio ?? []) stream?.destroy()
+    if (!lacksStreams(child)) { for (const stream of child.stdio) stream?.destroy() }
   })
+
+/** Out of descriptors, Node makes no streams at all, whatever the types say. */
+const lacksStreams = (child: ChildProcess): boolean => child.stdio as unknown === undefined
 
 const canEnter = (directory: string): boolean => {
   try {
