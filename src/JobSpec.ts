@@ -76,9 +76,20 @@ export const StopPolicy = Schema.Struct({
 export type StopPolicy = typeof StopPolicy.Type
 
 /**
- * Limits on the resources of each process of a job, set before the program runs: `cpuTime` (whole seconds, rounded
- * up), `memory` (address space, in bytes), `openFiles`, `fileSize` (bytes), `processes` (of the user), `coreSize`
- * (bytes) and `niceness` (-20 to 19). See `setrlimit(2)` and `nice(1)`.
+ * Limits on the resources of each process of a job, set before the program runs; see `setrlimit(2)`.
+ *
+ * - `cpuTime`: whole seconds, rounded up, at least 1. SIGXCPU comes then, SIGKILL a second later.
+ * - `memory`: address space, in bytes, rounded up to a multiple of 1024. Node needs about 1 GiB.
+ * - `openFiles`: one more than the highest descriptor. Hardly a program starts with fewer than 4.
+ * - `fileSize`: bytes of any file that is written, rounded up to a multiple of 512. SIGXFSZ comes with more.
+ * - `processes`: of the user, whoever started them; the kernel does not count those of root.
+ * - `coreSize`: bytes of a core dump, rounded up to a multiple of 512.
+ * - `niceness`: -20 (goes first) to 19 (gives way), whatever the host's is.
+ *
+ * A limit that cannot be set, since it is above the host's hard limit or takes a privilege that the host does not have,
+ * is an `InvalidJobSpec`. Programs that are missing or may not be executed are `JobStartError`s as ever; but a program
+ * that the kernel will not execute, or one that a limit does not let start, shows as `Exited` with 126 or 127 (and
+ * says on standard error why), or as `Killed`.
  *
  * @since 0.1.0
  * @category models

@@ -52,7 +52,7 @@ const step = <A>(limit: A | undefined, make: (limit: A) => Step): ReadonlyArray<
 
 /** SIGXCPU comes at the soft limit, SIGKILL at the hard one, which can be set unless it is as low as that already. */
 const limitCpu = (time: Duration.Duration): string => {
-  const seconds = Math.ceil(Duration.toSeconds(time))
+  const seconds = Math.max(1, Math.ceil(Duration.toSeconds(time)))
   return Number.isFinite(seconds)
     ? `ulimit -S -t ${seconds} && { ulimit -H -t ${seconds + 1} || true; }`
     : "ulimit -t unlimited"
