@@ -135,10 +135,14 @@ export const make = (options: {
 
     const admit = (wanted: Options): Exit.Exit<Subscription, SubscriberLimitReached> => {
       if (subscriptions.size >= config.maxSubscribersPerJob) {
-        return Exit.fail(new SubscriberLimitReached({ limit: config.maxSubscribersPerJob, scope: "job" }))
+        return Exit.fail(
+          new SubscriberLimitReached({ limit: config.maxSubscribersPerJob, scope: "job" }, { disableValidation: true })
+        )
       }
       if (count.total >= config.maxSubscribers) {
-        return Exit.fail(new SubscriberLimitReached({ limit: config.maxSubscribers, scope: "total" }))
+        return Exit.fail(
+          new SubscriberLimitReached({ limit: config.maxSubscribers, scope: "total" }, { disableValidation: true })
+        )
       }
       const subscription = new Subscription(id, log, archive, wanted, () => actor.notify({ _tag: "Advanced" }))
       subscriptions.add(subscription)

@@ -22,6 +22,7 @@ import { type Ended, type JobStatus, running, type Signal } from "../JobStatus.t
 import type { Process, ProcessSpawner } from "../ProcessSpawner.ts"
 import * as Actor from "./actor.ts"
 import type { Broadcaster } from "./broadcaster.ts"
+import { sleep } from "./sleep.ts"
 
 /** What is known of a job's process; its worker alone writes it. */
 export interface JobState {
@@ -148,7 +149,7 @@ export const start = (options: {
       Effect.sync(() => void fork(Effect.zipRight(effect, Effect.sync(() => actor.notify(message))), { scope }))
 
     const later = (delay: Duration.Duration, message: Message) =>
-      Duration.isFinite(delay) ? after(Effect.sleep(delay), message) : Effect.void
+      Duration.isFinite(delay) ? after(sleep(delay), message) : Effect.void
 
     /** A job has one stop, with one deadline: the first call begins it, a later one can only make it harsher. */
     const stop = (reason: StopReason | undefined, how: StopOptions = {}): Effect.Effect<void> =>
