@@ -186,10 +186,8 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         const { nextExpiry } = retention
         if (expiring || closing || nextExpiry === Infinity) return
         expiring = true
-        const wait = Effect.delay(
-          Effect.sync(() => actor.notify({ _tag: "Expire" })),
-          Duration.millis(nextExpiry - now)
-        )
+        const comeBack = Effect.sync(() => actor.notify({ _tag: "Expire" }))
+        const wait = Effect.zipRight(sleep(Duration.millis(nextExpiry - now)), comeBack)
         Runtime.runFork(runtime)(wait, { scope })
       }))
 
