@@ -195,9 +195,9 @@ const make = Effect.gen(function*() {
 const isSignal = Schema.is(Signal)
 
 /** What is no signal or no duration counts as absent: `stop` must stop. */
-const stopOptions = (options: StopOptions = {}) => ({
-  signal: isSignal(options.signal) ? options.signal : undefined,
-  gracePeriod: Option.getOrUndefined(Duration.decodeUnknown(options.gracePeriod))
+const stopOptions = (options?: StopOptions) => ({
+  signal: isSignal(options?.signal) ? options.signal : undefined,
+  gracePeriod: Option.getOrUndefined(Duration.decodeUnknown(options?.gracePeriod))
 })
 
 /**
