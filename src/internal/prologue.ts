@@ -1,9 +1,9 @@
 /**
  * What the process of a job does to itself before it becomes the program.
  *
- * It begins as `/bin/sh` with a channel to the host as descriptor 3. There it waits for the host's word, takes its steps,
- * tells which one failed, if any, and closes the channel. Then `env` undoes what a shell does to an environment, and
- * becomes the program. It is the same process throughout.
+ * It begins as `/bin/sh` with a channel to the host as descriptor 3. There it waits for the host's word, and tells of each
+ * step that it has taken. The channel closes when the shell leaves, because a step failed, or when it becomes `env`, which
+ * undoes what a shell does to an environment, and becomes the program. It is the same process throughout.
  */
 import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn as spawnChild, type SpawnOptions } from "node:child_process"
@@ -33,25 +33,32 @@ export const spawn = (
   program: readonly [file: string, ...args: ReadonlyArray<string>],
   options: Options
 ): ChildProcess => {
-  Program.check(program[0], options.cwd, options.env)
-  const variables = Object.entries(options.env)
-  const delicate = variables.filter(isDelicate)
-  const args = ["-c", script(steps), "sh", ...delicate.map(([name, value]) => `${name}=${value}`), ...program]
-  return spawnChild("/bin/sh", args, {
+  const { cwd, env } = options
+  Program.check(program[0], cwd, env)
+  const variables = Object.entries(env)
+  const args = [
+    ...addedByShells.filter((name) => env[name] === undefined).flatMap((name) => ["-u", name]),
+    "--",
+    ...variables.filter(isDelicate).map(([name, value]) => `${name}=${value}`),
+    ...program
+  ]
+  return spawnChild("/bin/sh", ["-c", script(steps), "sh", ...args], {
     ...options,
     env: Object.fromEntries(variables.filter((variable) => !isDelicate(variable))),
     stdio: [...options.stdio, "pipe"]
   })
 }
 
+const addedByShells = ["_", "OLDPWD", "PATH", "PWD", "SHLVL"]
+
 /**
  * Whether a shell may change, set or drop a variable of this name. These few are passed as arguments; all the others
  * are not, since anybody may read the arguments of a process.
  */
 const isDelicate = ([name]: readonly [string, string]): boolean =>
-  !/^[A-Za-z_]\w*$/.test(name) || namesOfShells.has(name)
+  !/^[A-Za-z_]\w*$/.test(name) || alteredByShells.has(name)
 
-const namesOfShells = new Set([
+const alteredByShells = new Set([
   "_",
   "BASHOPTS",
   "BASHPID",
@@ -69,44 +76,41 @@ const namesOfShells = new Set([
   "UID"
 ])
 
+/** A shell puts the descriptor of a redirection aside, to restore it, where it closes in the very moment of the `exec`. */
 const script = (steps: ReadonlyArray<Step>): string =>
   [
     "{ read -r word <&3 || exit",
-    ...steps.flatMap(({ command }, index) =>
-      command === undefined ? [] : `${command} || { echo ${index} >&3; exit 1; }`
-    ),
+    ...steps.map(({ command = ":" }) => `${command} || exit; echo >&3`),
     "} 2>/dev/null",
-    "exec 3>&-",
+    "{ :",
     ...steps.flatMap(({ last }) => last ?? []),
-    "exec /usr/bin/env -u _ -u OLDPWD -u PWD -u SHLVL -- \"$@\""
+    "exec /usr/bin/env \"$@\"",
+    "} 3>&-"
   ].join("\n")
 
-/**
- * Lets the process go on, in the turn of its spawn. The effect waits until it has taken its steps; if one failed, the
- * process ends by itself.
- */
+/** Lets the process go on, in the turn of its spawn. The effect waits until it has taken all steps, or has left. */
 export const begin = (
   steps: ReadonlyArray<Step>,
   child: ChildProcess,
   pid: number
 ): Effect.Effect<void, InvalidJobSpec | JobStartError> => {
   const channel = child.stdio[3] as Socket
-  let failed = ""
-  channel.on("data", (index) => failed += index)
+  let taken = 0
+  channel.on("data", (lines) => taken += lines.length)
   channel.on("error", ignore)
-  const refused = steps.find((step) => !succeeds(step, pid))
+  const refused = steps.find((step) => !applies(step, pid))
   if (refused === undefined) channel.end("go\n")
   else channel.destroy()
 
   return Effect.flatMap(closed(channel), () => {
-    const step = refused ?? (failed === "" ? undefined : steps[Number(failed)])
-    return step === undefined ? Effect.void : Effect.fail(step.failure())
+    const failed = refused ?? steps[taken]
+    return failed === undefined ? Effect.void : Effect.fail(failed.failure())
   })
 }
 
 const ignore = () => {}
 
-const succeeds = (step: Step, pid: number): boolean => {
+const applies = (step: Step, pid: number): boolean => {
   try {
     step.apply?.(pid)
     return true
