@@ -72,7 +72,7 @@ describe("the packed package, installed in an empty folder", () => {
   })
 
   it("keeps its internals and its executable to itself", async () => {
-    const closed = ["joblib/internal/actor", "joblib/internal/actor.js", "joblib/bin", "joblib/dist/JobId.js"]
+    const closed = ["joblib/internal/actor", "joblib/internal/actor.js", "joblib/bin", "joblib/index"]
     const codes = await evaluate(`
       const code = (module) => import(module).then(() => "open", (error) => error.code)
       console.log(JSON.stringify(await Promise.all(${JSON.stringify(closed)}.map(code))))`)
@@ -118,7 +118,7 @@ describe("the packed package, installed in an empty folder", () => {
       ...program.getSyntacticDiagnostics(source),
       ...program.getSemanticDiagnostics(source)
     ])
-    expect(own.map(({ fileName }) => fileName)).toContain(installed("dist/internal/coordinator.d.ts"))
+    expect(own.map(({ fileName }) => fileName)).toContain(installed("dist/JobCoordinator.d.ts"))
     expect(problems.map((problem) => ts.flattenDiagnosticMessageText(problem.messageText, "\n"))).toEqual([])
   })
 })

@@ -13,6 +13,7 @@ export default defineConfig({
     poolOptions: { forks: { maxForks: 2 } },
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    maxConcurrency: 2,
     ...(report === undefined ? {} : { reporters: ["default", "json"], outputFile: { json: report } })
   }
 })
