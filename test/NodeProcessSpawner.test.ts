@@ -201,12 +201,15 @@ describe("NodeProcessSpawner, with real processes", () => {
     test(
       "of which only zombies are left that nobody reaps is gone",
       Effect.gen(function*() {
-        // The parent of the zombie leaves the group, and is by then a sleep, which reaps nobody.
+        // The parent of the member to die leaves the group, and becomes a sleep, which reaps nobody.
         const { process, recorder } = yield* spawn(
-          sh("(true & echo $!; exec setsid sh -c 'echo $$; exec sleep 600') & exit 0")
+          sh("(sleep 600 & echo $!; exec setsid sh -c 'echo $$; exec sleep 601') & exit 0")
         )
         yield* recorder.until(() => recorder.text("stdout").split("\n").length > 2)
         const [zombie = "", parent = ""] = recorder.text("stdout").split("\n")
+        yield* Processes.eventually(() => Processes.carrying("sleep\x00601"), (pids) => pids.includes(Number(parent)))
+        expect(yield* process.isGone).toBe(false)
+        Processes.kill(Number(zombie), "SIGKILL")
         yield* process.awaitGone
         expect(Fs.readFileSync(`/proc/${zombie}/stat`, "latin1")).toMatch(/\) Z /)
         yield* process.cutOutput

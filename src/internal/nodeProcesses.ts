@@ -51,7 +51,8 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
         return Effect.fail(StartError.fromErrno(spec, cause, canEnter))
       }
       if (child.pid === undefined) {
-        hasRunOut ||= lacksStreams(child)
+        // Out of descriptors, Node makes no streams at all, whatever the types say.
+        hasRunOut ||= child.stdio as unknown === undefined
         return startFailure(spec, child)
       }
       guardian?.register(child.pid)
@@ -110,15 +111,11 @@ const spawnChild = (
   return spawn(file, args, options)
 }
 
-/** Node reports some failures a moment later, by an event, and leaves the pipes open. */
+/** Node reports some failures a moment later, by an event, and then closes the pipes by itself. */
 const startFailure = (spec: JobSpec.JobSpec, child: ChildProcess): Effect.Effect<never, JobStartError> =>
   Effect.async((resume) => {
     child.once("error", (cause) => resume(Effect.fail(StartError.fromErrno(spec, cause, canEnter))))
-    if (!lacksStreams(child)) { for (const stream of child.stdio) stream?.destroy() }
   })
-
-/** Out of descriptors, Node makes no streams at all, whatever the types say. */
-const lacksStreams = (child: ChildProcess): boolean => child.stdio as unknown === undefined
 
 const canEnter = (directory: string): boolean => {
   try {
