@@ -108,7 +108,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
           return Effect.zipRight(Telemetry.jobStarted(message.worker, message.since), started(message.worker))
         case "Ended":
           leave(message.place)
-          return ended(message.worker)
+          return Effect.zipRight(Telemetry.jobEnded(message.worker), ended(message.worker))
         case "Find":
           message.reply(find(message.id))
           return Effect.void
