@@ -37,7 +37,7 @@ import type { JobId } from "./JobId.ts"
 import type { JobInfo } from "./JobInfo.ts"
 import * as JobSpec from "./JobSpec.ts"
 import { type Ended, type JobStatus, Signal } from "./JobStatus.ts"
-import type { Options, OutputChunk, OutputSource, SourceOptions } from "./Output.ts"
+import { type Options, type OutputChunk, OutputSource, type SourceOptions } from "./Output.ts"
 import { layerMemory, type OutputStore } from "./OutputStore.ts"
 import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 
@@ -151,8 +151,8 @@ const make = Effect.gen(function*() {
 
   const start = (spec: JobSpec.JobSpec) => Effect.flatMap(JobSpec.validate(spec), coordinator.start)
 
-  const subscribe = (id: JobId, options: Options = {}) =>
-    Effect.flatMap(coordinator.find(id), (worker) => worker.broadcaster.subscribe(options))
+  const subscribe = (id: JobId, options?: Options) =>
+    Effect.flatMap(coordinator.find(id), (worker) => worker.broadcaster.subscribe(outputOptions(options)))
 
   const output = (id: JobId, options?: Options): Stream.Stream<OutputChunk, OutputError> =>
     Stream.unwrapScoped(
@@ -190,6 +190,15 @@ const make = Effect.gen(function*() {
       Effect.map(coordinator.listen, (listener) => Stream.repeatEffectChunkOption(listener.pull))
     )
   })
+})
+
+const isSource = Schema.is(OutputSource)
+
+/** What is no source or no place counts as absent. */
+const outputOptions = (options?: Options): Options => ({
+  ...options,
+  source: isSource(options?.source) ? options.source : "all",
+  from: options?.from ?? "start"
 })
 
 const isSignal = Schema.is(Signal)
