@@ -79,6 +79,8 @@ export interface PartialSettings {
 }
 
 /**
+ * The settings of a coordinator that is told nothing else.
+ *
  * @since 0.1.0
  * @category constructors
  */

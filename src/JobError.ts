@@ -109,6 +109,8 @@ export const JobStartReason = Schema.Literal(
 )
 
 /**
+ * Why the operating system did not start a program.
+ *
  * @since 0.1.0
  * @category errors
  */
@@ -258,5 +260,51 @@ export class CoordinatorStopped
 {
   override get message(): string {
     return "The job coordinator has been stopped"
+  }
+}
+
+/**
+ * Why there can be no cgroups for jobs.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export const CgroupErrorReason = Schema.Literal(
+  "NotFound",
+  "Unsupported",
+  "NotDelegated",
+  "ControllerUnavailable",
+  "InvalidLimit"
+)
+
+/**
+ * Why a cgroup cannot be used.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type CgroupErrorReason = typeof CgroupErrorReason.Type
+
+const cgroupAdvice: Record<CgroupErrorReason, string> = {
+  NotFound: "it is not a cgroup of version 2",
+  Unsupported: "the kernel is too old to kill a cgroup; Linux 5.14 can",
+  NotDelegated: "this user may not make cgroups there and move processes into them, or processes live in it",
+  ControllerUnavailable: "a controller that a limit takes is not there",
+  InvalidLimit: "the kernel refuses a limit"
+}
+
+/**
+ * There can be no cgroups for jobs: the layer of `CgroupLimits` cannot be built.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class CgroupError extends Schema.TaggedError<CgroupError>("joblib/CgroupError")("CgroupError", {
+  reason: CgroupErrorReason,
+  directory: Schema.String,
+  cause: Schema.Defect
+}) {
+  override get message(): string {
+    return `Cannot use ${this.directory}: ${cgroupAdvice[this.reason]} (${this.reason}; ${String(this.cause)})`
   }
 }

@@ -36,12 +36,16 @@ export class JobRemoved
 {}
 
 /**
+ * What happens to a job.
+ *
  * @since 0.1.0
  * @category models
  */
 export const JobEvent = Schema.Union(JobStarted, JobEnded, JobRemoved)
 
 /**
+ * What happens to a job.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -8,6 +8,8 @@ import * as Schema from "effect/Schema"
 const uuidV4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 /**
+ * The identity of a job, a UUID of version 4.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -17,6 +19,8 @@ export const JobId = Schema.String.pipe(
 )
 
 /**
+ * The identity of a job.
+ *
  * @since 0.1.0
  * @category models
  */

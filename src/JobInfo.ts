@@ -21,6 +21,8 @@ const Bytes = Schema.Int.pipe(Schema.nonNegative())
 export const StopReason = Schema.Literal("caller", "timeout", "limit", "shutdown")
 
 /**
+ * Who or what began to stop the job first.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -42,6 +44,8 @@ export const OutputInfo = Schema.Struct({
 })
 
 /**
+ * How much a job has written so far.
+ *
  * @since 0.1.0
  * @category models
  */

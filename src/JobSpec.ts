@@ -70,6 +70,8 @@ export const StopPolicy = Schema.Struct({
 }).annotations({ message: () => "must be an object" })
 
 /**
+ * How a job is stopped.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -105,6 +107,8 @@ export const Limits = Schema.Struct({
 }).annotations({ message: () => "must be an object" })
 
 /**
+ * Limits on the resources of a job.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -167,6 +171,8 @@ export const JobSpec = Schema.Struct({
 })
 
 /**
+ * What to run; see the schema for its fields.
+ *
  * @since 0.1.0
  * @category models
  */

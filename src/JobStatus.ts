@@ -48,6 +48,8 @@ export const Signal = Schema.Literal(
 )
 
 /**
+ * The name of a POSIX signal.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -88,18 +90,24 @@ export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed"
 export const Ended = Schema.Union(Exited, Killed)
 
 /**
+ * How a job ended.
+ *
  * @since 0.1.0
  * @category models
  */
 export type Ended = typeof Ended.Type
 
 /**
+ * What a job is doing.
+ *
  * @since 0.1.0
  * @category models
  */
 export const JobStatus = Schema.Union(Running, Exited, Killed)
 
 /**
+ * What a job is doing.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -11,12 +11,16 @@ import * as perSource from "./internal/perSource.ts"
 import { OutputTooLarge } from "./JobError.ts"
 
 /**
+ * One of the two pipes of a job.
+ *
  * @since 0.1.0
  * @category models
  */
 export const OutputSource = Schema.Literal("stdout", "stderr")
 
 /**
+ * One of the two pipes of a job.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -37,6 +41,8 @@ export const OutputChunk = Schema.Struct({
 })
 
 /**
+ * Some bytes of one source, and their place in the output.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -118,6 +124,8 @@ export const Encoding = Schema.Literal(
 )
 
 /**
+ * How bytes stand for text.
+ *
  * @since 0.1.0
  * @category models
  */
