@@ -58,8 +58,11 @@ export interface Process {
   readonly awaitGone: Effect.Effect<void>
   /** Reads on from both sources, after `onOutput` answered `false`. */
   readonly resumeOutput: Effect.Effect<void>
-  /** Gives up what has not been read from either source: `onOutputEnd` follows for each that had not ended. */
-  readonly cutOutput: Effect.Effect<void>
+  /**
+   * Reads what is there already, and gives up what could still come from either source: `onOutputEnd` follows for each
+   * that had not ended. `false`: both had.
+   */
+  readonly cutOutput: Effect.Effect<boolean>
   /** Writes to standard input and waits until there is room for more; `false`: nobody reads it any more. */
   readonly writeInput: (bytes: Uint8Array) => Effect.Effect<boolean>
   /** Closes standard input. */

@@ -242,7 +242,7 @@ describe("closing the layer", () => {
         isGone: Effect.succeed(false),
         awaitGone: Effect.never,
         resumeOutput: Effect.void,
-        cutOutput: Effect.void,
+        cutOutput: Effect.succeed(true),
         writeInput: () => Effect.succeed(true),
         closeInput: Effect.void
       }

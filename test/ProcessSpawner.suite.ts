@@ -282,7 +282,7 @@ export const suite = <E>(
           const { process, recorder } = yield* spawn(programs.leavesEscapee)
           yield* recorder.exit
           yield* process.awaitGone
-          yield* process.cutOutput
+          expect(yield* process.cutOutput).toBe(true)
           yield* recorder.outputEnd
           const escapee = yield* recorder.line("stdout")
           expect(recorder.ends.sort()).toEqual(["stderr", "stdout"])
@@ -295,7 +295,7 @@ export const suite = <E>(
         Effect.gen(function*() {
           const { process, recorder } = yield* spawn(programs.writes)
           yield* recorder.end
-          yield* process.cutOutput
+          expect(yield* process.cutOutput).toBe(false)
           yield* process.resumeOutput
           expect(recorder.ends).toHaveLength(2)
         })

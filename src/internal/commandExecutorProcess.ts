@@ -66,7 +66,7 @@ const watch = (
     const kill = (signal: Signal): Effect.Effect<unknown> =>
       Effect.suspend(() => isExited ? Effect.void : Effect.exit(process.kill(signal)))
 
-    const cutOutput = Effect.zipRight(Fiber.interruptFork(stdout.fiber), Fiber.interruptFork(stderr.fiber))
+    const cutOutput = Effect.zipWith(stdout.cut, stderr.cut, (out, err) => out || err)
 
     yield* Effect.exit(process.exitCode).pipe(
       Effect.flatMap((exit) =>
@@ -119,7 +119,11 @@ const readInto = (listener: ProcessListener, source: OutputSource, stream: Strea
     Effect.exit,
     Effect.ensuring(Effect.sync(() => listener.onOutputEnd(source))),
     Effect.forkDaemon,
-    Effect.map((fiber) => ({ fiber, resume: open.open }))
+    Effect.map((fiber) => ({
+      resume: open.open,
+      /** Whether more could have come. */
+      cut: Effect.suspend(() => Effect.as(Fiber.interruptFork(fiber), fiber.unsafePoll() === null))
+    }))
   )
 }
 

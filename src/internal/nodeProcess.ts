@@ -8,15 +8,15 @@ import { Exited, Killed, type Signal } from "../JobStatus.ts"
 import type { OutputSource } from "../Output.ts"
 import type { Process, ProcessListener } from "../ProcessSpawner.ts"
 import { nextTurn } from "./nextTurn.ts"
-import type { ProcessGroup } from "./processGroup.ts"
+import type { Group } from "./processGroup.ts"
 
 export class NodeProcess implements Process {
-  readonly group: ProcessGroup
+  readonly group: Group
   private readonly child: ChildProcess
   private readonly listener: ProcessListener
   private held = 0
 
-  constructor(child: ChildProcess, group: ProcessGroup, listener: ProcessListener) {
+  constructor(child: ChildProcess, group: Group, listener: ProcessListener) {
     this.child = child
     this.group = group
     this.listener = listener
@@ -52,7 +52,7 @@ export class NodeProcess implements Process {
   }
 
   /** What the kernel holds already is read first: a busy event loop must not lose it to a timer. */
-  get cutOutput(): Effect.Effect<void> {
+  get cutOutput(): Effect.Effect<boolean> {
     return Effect.zipRight(Effect.zipRight(nextTurn, nextTurn), Effect.sync(() => this.closeOutput()))
   }
 
@@ -77,9 +77,13 @@ export class NodeProcess implements Process {
     this.closeOutput()
   }
 
-  private closeOutput(): void {
-    this.child.stdout?.destroy()
-    this.child.stderr?.destroy()
+  /** Whether more could have come. */
+  private closeOutput(): boolean {
+    const { stderr, stdout } = this.child
+    const wasOpen = isOpen(stdout) || isOpen(stderr)
+    stdout?.destroy()
+    stderr?.destroy()
+    return wasOpen
   }
 
   private read(source: OutputSource, stream: Readable | null): void {
@@ -104,5 +108,7 @@ export class NodeProcess implements Process {
     this.listener.onExit(signal === null ? new Exited({ code: code ?? 0 }) : new Killed({ signal: signal as Signal }))
   }
 }
+
+const isOpen = (stream: Readable | null): boolean => stream !== null && !stream.readableEnded && !stream.destroyed
 
 const ignore = () => {}

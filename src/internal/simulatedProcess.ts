@@ -168,7 +168,7 @@ export class SimulatedProcess implements Process {
     })
   }
 
-  get cutOutput(): Effect.Effect<void> {
+  get cutOutput(): Effect.Effect<boolean> {
     return this.change(() => this.closeOutput())
   }
 
@@ -222,10 +222,11 @@ export class SimulatedProcess implements Process {
     return Array.from(this.members).filter((member) => !member.program.escaped)
   }
 
-  private change(f: () => void): Effect.Effect<void> {
+  private change<A>(f: () => A): Effect.Effect<A> {
     return Effect.sync(() => {
-      f()
+      const result = f()
       this.simulation.settle()
+      return result
     })
   }
 
@@ -236,9 +237,13 @@ export class SimulatedProcess implements Process {
     if (!this.pipes.stderr.paused) this.endSource("stderr")
   }
 
-  private closeOutput(): void {
+  /** Whether there was anything to close. */
+  private closeOutput(): boolean {
+    const { stderr, stdout } = this.pipes
+    const wasOpen = !stdout.ended || !stderr.ended
     this.endSource("stdout")
     this.endSource("stderr")
+    return wasOpen
   }
 
   private endSource(source: OutputSource): void {

@@ -128,7 +128,6 @@ export const start = (options: {
         case "Gone":
           return gone
         case "OutputEnded":
-          openPipes--
           return endIfComplete
         case "DrainOver":
           return cut
@@ -197,11 +196,11 @@ export const start = (options: {
     const endIfComplete = Effect.suspend(() => isGone && openPipes === 0 ? end : Effect.void)
 
     /** Something that left the group holds a pipe, and nobody knows for how long. */
-    const cut = Effect.suspend(() => {
-      if (openPipes === 0) return Effect.void
-      state.cut = true
-      return worker.process.cutOutput
-    })
+    const cut = Effect.suspend(() =>
+      Effect.map(worker.process.cutOutput, (wasOpen) => {
+        state.cut = wasOpen
+      })
+    )
 
     // Whoever learns of the end, even by `endedAt`, finds the coordinator told: its notices go before every request.
     const end = Effect.flatMap(Clock.currentTimeMillis, (now) => finish(Exit.succeed(state.status as Ended), now))
@@ -223,7 +222,10 @@ export const start = (options: {
 
     const process = yield* options.spawner.spawn(spec, {
       onOutput: broadcaster.write,
-      onOutputEnd: () => report({ _tag: "OutputEnded" }),
+      onOutputEnd: () => {
+        openPipes--
+        report({ _tag: "OutputEnded" })
+      },
       onExit: (status) => report({ _tag: "Exited", status })
     }).pipe(
       Scope.extend(scope),
