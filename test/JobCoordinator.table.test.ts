@@ -1,0 +1,271 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
+import * as EventLog from "../src/internal/eventLog.ts"
+import type * as JobConfig from "../src/JobConfig.ts"
+import { JobCoordinator } from "../src/JobCoordinator.ts"
+import { type JobEvent, JobRemoved } from "../src/JobEvent.ts"
+import * as JobId from "../src/JobId.ts"
+import type { JobInfo } from "../src/JobInfo.ts"
+import * as JobSpec from "../src/JobSpec.ts"
+import { settle, simulated, textOf } from "./utils.ts"
+
+const scripts = {
+  runs: {},
+  ends: { output: [{ data: "bye" }], end: { code: 0 } },
+  dies: { end: { at: "1 minute", signal: "SIGSEGV" } },
+  missing: { failsToStart: "NotFound" }
+} as const
+
+const simulate = (partial?: JobConfig.PartialSettings) => Effect.provide(simulated(scripts, partial))
+
+const start = (command: keyof typeof scripts, options: Partial<JobSpec.Options> = {}) =>
+  Effect.flatMap(JobCoordinator, (jobs) => jobs.start(JobSpec.make({ command, ...options })))
+
+const ended = Effect.gen(function*() {
+  const jobs = yield* JobCoordinator
+  const id = yield* start("ends")
+  yield* jobs.wait(id)
+  return id
+})
+
+const ids = Effect.flatMap(JobCoordinator, (jobs) => Effect.map(jobs.list(), (infos) => infos.map((info) => info.id)))
+
+/** An event in short: what happened to whom. */
+const brief = (event: JobEvent) => [event._tag, event._tag === "JobRemoved" ? event.id : event.info.id] as const
+
+/** Listens until the scope closes; what it heard so far. */
+const listen = Effect.gen(function*() {
+  const jobs = yield* JobCoordinator
+  const heard: Array<JobEvent> = []
+  yield* Effect.forkScoped(Stream.runForEach(jobs.events, (event) => Effect.sync(() => heard.push(event))))
+  yield* settle
+  return heard
+})
+
+describe("info", () => {
+  it.effect("tells what a job is, from its start to its end", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      yield* TestClock.adjust("1 second")
+      const spec = JobSpec.make({ command: "dies", labels: { a: "b" } })
+      const id = yield* jobs.start(spec)
+      const times = (info: JobInfo) => [
+        info.startedAt.epochMillis,
+        ...[info.exitedAt, info.endedAt].map((_) => Option.map(_, (time) => time.epochMillis))
+      ]
+      const before = yield* jobs.info(id)
+      assert.deepStrictEqual<unknown>([before.id, before.spec, before.pid], [id, spec, 1000])
+      assert.deepStrictEqual(times(before), [1000, Option.none(), Option.none()])
+      yield* TestClock.adjust("1 minute")
+      yield* jobs.wait(id)
+      const after = yield* jobs.info(id)
+      assert.deepStrictEqual(times(after), [1000, Option.some(61_000), Option.some(61_000)])
+      assert.deepStrictEqual(after.stopReason, Option.none())
+      // What was told before does not change.
+      assert.strictEqual(before.status._tag, "Running")
+    }).pipe(simulate()))
+})
+
+describe("retention", () => {
+  it.effect("an ended job stays for its time, and goes without anybody asking", () =>
+    Effect.gen(function*() {
+      const running = yield* start("runs")
+      const heard = yield* listen
+      const first = yield* ended
+      yield* TestClock.adjust("30 minutes")
+      const second = yield* ended
+      yield* TestClock.adjust("29 minutes")
+      yield* settle
+      assert.deepStrictEqual(yield* ids, [running, first, second])
+      yield* TestClock.adjust("1 minute")
+      yield* settle
+      assert.deepStrictEqual(yield* ids, [running, second])
+      assert.deepStrictEqual(heard.at(-1)?._tag, "JobRemoved")
+      yield* TestClock.adjust("30 minutes")
+      yield* settle
+      assert.deepStrictEqual(yield* ids, [running])
+      assert.lengthOf(heard, 7)
+      yield* TestClock.adjust("1000 days")
+      assert.deepStrictEqual(yield* ids, [running])
+    }).pipe(Effect.scoped, simulate()))
+
+  it.effect("at most so many stay, the oldest leaving first", () =>
+    Effect.gen(function*() {
+      const all: Array<JobId.JobId> = []
+      for (let i = 0; i < 10; i++) all.push(yield* ended)
+      assert.deepStrictEqual(yield* ids, all.slice(-3))
+      const jobs = yield* JobCoordinator
+      yield* jobs.remove(all[8] as JobId.JobId)
+      const next = yield* ended
+      assert.deepStrictEqual(yield* ids, [all[7], all[9], next])
+    }).pipe(simulate({ retention: { maxEnded: 3 } })))
+
+  it.effect("the oldest end leaves first, not the oldest start", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const long = yield* start("runs")
+      const short = yield* ended
+      yield* jobs.stop(long)
+      yield* ended
+      assert.isFalse((yield* ids).includes(short))
+      assert.isTrue((yield* ids).includes(long))
+    }).pipe(simulate({ retention: { maxEnded: 2 } })))
+
+  it.effect("with no time to live a job goes as it ends, and who waits or reads gets all of it", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const id = yield* start("dies")
+      const wait = yield* Effect.fork(jobs.wait(id))
+      const output = yield* Effect.fork(textOf(jobs.output(id)))
+      yield* settle
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* Fiber.join(wait))._tag, "Killed")
+      assert.strictEqual(yield* Fiber.join(output), "")
+      yield* settle
+      assert.deepStrictEqual(yield* ids, [])
+      assert.strictEqual((yield* Effect.flip(jobs.status(id)))._tag, "JobNotFound")
+    }).pipe(simulate({ retention: { timeToLive: 0 } })))
+
+  it.effect("an endless time to live keeps them", () =>
+    Effect.gen(function*() {
+      const id = yield* ended
+      yield* TestClock.adjust("10000 days")
+      assert.deepStrictEqual(yield* ids, [id])
+    }).pipe(simulate({ retention: { timeToLive: Infinity } })))
+
+  it.effect("a subscriber of a removed job reads on to the end", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const id = yield* ended
+      const pull = yield* jobs.pull(id)
+      yield* jobs.remove(id)
+      assert.strictEqual(Buffer.concat((yield* pull).map((_) => _.bytes)).toString(), "bye")
+      assert.isTrue(Option.isNone(yield* Effect.flip(pull)))
+      assert.strictEqual((yield* Effect.flip(textOf(jobs.output(id))))._tag, "JobNotFound")
+    }).pipe(Effect.scoped, simulate()))
+})
+
+describe("events", () => {
+  it.effect("first the jobs as they are, in the order of their starts, then every change", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const one = yield* start("runs")
+      const two = yield* ended
+      const heard = yield* listen
+      assert.deepStrictEqual(heard.map(brief), [["JobStarted", one], ["JobStarted", two]])
+      const [first, second] = heard
+      assert.isTrue(first?._tag === "JobStarted" && Option.isNone(first.info.endedAt))
+      assert.isTrue(second?._tag === "JobStarted" && Option.isSome(second.info.endedAt))
+      yield* jobs.stop(one)
+      yield* jobs.remove(two)
+      const three = yield* start("runs")
+      yield* Effect.flip(start("missing"))
+      yield* settle
+      assert.deepStrictEqual(heard.slice(2).map(brief), [["JobEnded", one], ["JobRemoved", two], ["JobStarted", three]])
+    }).pipe(Effect.scoped, simulate()))
+
+  it.effect("between the snapshot and the changes there is neither a gap nor a duplicate, whenever one listens", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const scope = yield* Scope.make()
+      const random = Random.make("events")
+      const listeners: Array<ReadonlyArray<JobEvent>> = []
+      const turns = (max: number) =>
+        Effect.flatMap(
+          random.nextIntBetween(0, max),
+          (n) => Effect.forEach(Array.from({ length: n }), () => Effect.yieldNow(), { discard: true })
+        )
+      const lives = yield* Effect.fork(Effect.forEach(Array.from({ length: 300 }), () =>
+        Effect.gen(function*() {
+          yield* turns(200)
+          const id = yield* start((yield* random.nextBoolean) ? "ends" : "runs")
+          yield* turns(100)
+          yield* Effect.ignore(jobs.stop(id))
+          yield* turns(100)
+          if (yield* random.nextBoolean) yield* jobs.remove(id)
+        }), { concurrency: 20, discard: true }))
+      while (lives.unsafePoll() === null) {
+        const heard: Array<JobEvent> = []
+        listeners.push(heard)
+        yield* Effect.forkIn(Stream.runForEach(jobs.events, (event) => Effect.sync(() => heard.push(event))), scope)
+        for (let turn = 0; turn < 100; turn++) yield* Effect.yieldNow()
+      }
+      yield* Fiber.join(lives)
+      yield* settle
+      yield* settle
+      assert.isAbove(listeners.length, 3)
+      const kept = new Set(yield* ids)
+      for (const heard of listeners) {
+        const told = new Map<JobId.JobId, string>()
+        for (const event of heard) {
+          const [tag, id] = brief(event)
+          const last = told.get(id)
+          if (tag === "JobStarted") {
+            assert.isUndefined(last)
+            const isEnded = event._tag === "JobStarted" && Option.isSome(event.info.endedAt)
+            // The end of a job that was started and has ended since is told by an event of its own.
+            told.set(id, isEnded ? "JobStarted, ended" : tag)
+          } else if (tag === "JobEnded") {
+            assert.include(["JobStarted", "JobStarted, ended"], last)
+            told.set(id, tag)
+          } else {
+            assert.include(["JobEnded", "JobStarted, ended"], last)
+            told.set(id, tag)
+          }
+        }
+        for (const [id, last] of told) {
+          assert.isTrue(
+            kept.has(id) ? last === "JobEnded" || last === "JobStarted, ended" : last === "JobRemoved",
+            last
+          )
+        }
+        for (const id of kept) assert.isTrue(told.has(id))
+      }
+      yield* Scope.close(scope, yield* Effect.exit(Effect.void))
+    }).pipe(simulate()))
+
+  it.effect("a listener may be so far behind, and misses nothing; one that is further fails with EventsMissed", () =>
+    Effect.gen(function*() {
+      const log = yield* EventLog.EventLog.make
+      const publish = (count: number) => {
+        for (let i = 0; i < count; i++) log.publish(() => new JobRemoved({ id: JobId.make() }))
+      }
+      for (const before of [0, 1, 5, EventLog.maxBehind - 1, EventLog.maxBehind, 3 * EventLog.maxBehind + 7]) {
+        const slow = log.listen([])
+        publish(before)
+        const listener = log.listen([])
+        publish(EventLog.maxBehind)
+        assert.strictEqual(Chunk.size(yield* listener.pull), EventLog.maxBehind)
+        publish(1)
+        assert.strictEqual(Chunk.size(yield* listener.pull), 1)
+        assert.deepInclude(Option.getOrThrow(yield* Effect.flip(slow.pull)), {
+          _tag: "EventsMissed",
+          missed: before + EventLog.maxBehind + 1
+        })
+        log.unlisten()
+        log.unlisten()
+      }
+    }))
+
+  it.effect("they end with the coordinator", () =>
+    Effect.gen(function*() {
+      const events = yield* Effect.gen(function*() {
+        const jobs = yield* JobCoordinator
+        yield* start("runs")
+        const fiber = yield* Effect.forkDaemon(Stream.runCollect(jobs.events))
+        yield* settle
+        return fiber
+      }).pipe(simulate())
+      assert.deepStrictEqual(
+        Chunk.toReadonlyArray(yield* Fiber.join(events)).map((_) => _._tag),
+        ["JobStarted", "JobEnded"]
+      )
+    }))
+})
