@@ -8,6 +8,9 @@ import type { ProcessTable, Snapshot } from "./processTable.ts"
 /** The longest time between two looks at a group that nobody reports about, in milliseconds. */
 const maxDelay = 50
 
+/** The processes of a job as a whole. */
+export type Group = Pick<ProcessGroup, "id" | "leaderHasExited" | "signal" | "look" | "isGone" | "awaitGone">
+
 export class ProcessGroup {
   readonly id: number
   private readonly table: ProcessTable
@@ -46,7 +49,7 @@ export class ProcessGroup {
     return Effect.suspend(() =>
       this.look() || !this.leaderExited
         ? Effect.succeed(this.gone)
-        : Effect.map(this.table.snapshot, (snapshot) => this.look() || this.judge(snapshot))
+        : Effect.flatMap(this.table.snapshot(this.onlyZombiesIn), (snapshot) => this.judge(snapshot))
     )
   }
 
@@ -75,17 +78,19 @@ export class ProcessGroup {
    * taken at one instant, so that members who fork fast may hide from it: two must agree, and SIGKILL, which no member
    * can outrun, makes sure.
    */
-  private judge(snapshot: Snapshot): boolean {
+  private judge(snapshot: Snapshot): Effect.Effect<boolean> {
     const members = snapshot.get(this.id)
     if (members === undefined || members.alive > 0) {
       this.onlyZombiesIn = undefined
-    } else if (this.onlyZombiesIn === undefined) {
+      return Effect.sync(() => this.look())
+    }
+    if (this.onlyZombiesIn === undefined || this.onlyZombiesIn === snapshot) {
       this.onlyZombiesIn = snapshot
-    } else if (this.onlyZombiesIn !== snapshot) {
+    } else if (!this.look()) {
       kill(this.id, "SIGKILL")
       this.markGone()
     }
-    return this.gone
+    return this.isGone
   }
 
   private markGone(): void {

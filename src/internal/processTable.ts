@@ -16,9 +16,9 @@ export type Snapshot = ReadonlyMap<number, Members>
 export interface ProcessTable {
   /**
    * All groups as they were a moment ago. A snapshot costs some 10 µs a process: those who ask share one, and a new
-   * one is made only after ten times as long as the last took.
+   * one is made only after ten times as long as the last took, or for somebody who asks for another than that.
    */
-  readonly snapshot: Effect.Effect<Snapshot>
+  readonly snapshot: (otherThan?: Snapshot) => Effect.Effect<Snapshot>
 }
 
 export const make: Effect.Effect<ProcessTable> = Effect.sync(() => {
@@ -35,10 +35,15 @@ export const make: Effect.Effect<ProcessTable> = Effect.sync(() => {
     })
   })
 
+  const isFresh = () => performance.now() < staleAt
+
+  const oneAtATime = Effect.unsafeMakeSemaphore(1).withPermits(1)
+
   return {
-    snapshot: Effect.unsafeMakeSemaphore(1).withPermits(1)(
-      Effect.suspend(() => latest !== undefined && performance.now() < staleAt ? Effect.succeed(latest) : renew)
-    )
+    snapshot: (otherThan) =>
+      oneAtATime(
+        Effect.suspend(() => latest !== undefined && latest !== otherThan && isFresh() ? Effect.succeed(latest) : renew)
+      )
   }
 })
 

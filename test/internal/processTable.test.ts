@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { afterEach, describe, expect, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -9,6 +9,10 @@ const stat = (options: { readonly name?: string; readonly state: string; readonl
   `4711 (${options.name ?? "sh"}) ${options.state} 1 4242 4242 0 -1 4194304 187 0 0 0 0 0 0 0 20 0 ${
     options.threads ?? 1
   } 0 345051 2768896 368 18446744073709551615 94 94 140 0 0 0 0 0 0 1 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n`
+
+afterEach(() => {
+  vi.restoreAllMocks()
+})
 
 describe("parseStat", () => {
   it("tells the group, and whether it lives", () => {
@@ -45,18 +49,28 @@ describe("ProcessTable", () => {
       })
       yield* Effect.promise(() => once(child.stdout, "data"))
       const table = yield* ProcessTable.make
-      expect((yield* table.snapshot).get(child.pid ?? 0)).toEqual({ alive: 3, zombies: 0 })
+      expect((yield* table.snapshot()).get(child.pid ?? 0)).toEqual({ alive: 3, zombies: 0 })
       process.kill(-(child.pid ?? 0), "SIGKILL")
       yield* Effect.promise(() => once(child, "exit"))
     }))
 
-  it.live("makes one snapshot for all who ask at once, and later another", () =>
+  it.live("makes one snapshot for all, for ten times as long as it took; another only for who asks for another", () =>
     Effect.gen(function*() {
+      const times = [0, 10]
+      vi.spyOn(performance, "now").mockImplementation(() => (times.length > 1 ? times.shift() : times[0]) ?? 0)
       const table = yield* ProcessTable.make
-      const [first, ...others] = yield* Effect.all(Array.from({ length: 50 }, () => table.snapshot), {
+      const [first, ...others] = yield* Effect.all(Array.from({ length: 50 }, () => table.snapshot()), {
         concurrency: "unbounded"
       })
       expect(new Set(others)).toEqual(new Set([first]))
-      yield* Effect.repeat(table.snapshot, { until: (snapshot) => snapshot !== first })
+      times[0] = 109
+      expect(yield* table.snapshot()).toBe(first)
+      const second = yield* table.snapshot(first)
+      expect(second).not.toBe(first)
+      times.push(119, 120)
+      const third = yield* table.snapshot(second)
+      expect(yield* table.snapshot()).toBe(third)
+      times[0] = 230
+      expect(yield* table.snapshot()).not.toBe(third)
     }))
 })
