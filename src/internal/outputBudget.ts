@@ -34,8 +34,8 @@ export class OutputBudget {
     this.used += bytes
   }
 
-  remove(bytes: number): void {
-    this.used -= bytes
+  remove(log: OutputLog, bytes: number): void {
+    if (this.logs.has(log)) this.used -= bytes
   }
 
   /** Evicts the oldest pieces of all logs until the rest is within the bound, or nothing more may go. */

@@ -122,10 +122,17 @@ export class OutputLog {
     const piece = evictFirst(this.views.all)
     if (piece !== undefined) {
       evictFirst(this.views[piece.source])
-      this.budget.remove(piece.length)
+      this.budget.remove(this, piece.length)
       Telemetry.record(Telemetry.evictedBytes, piece.length)
     }
     return piece !== undefined
+  }
+
+  /** The first byte that a pin keeps, or `Infinity`. */
+  get pinned(): number {
+    let first = Infinity
+    for (const pin of this.pins) first = Math.min(first, pin.position)
+    return first
   }
 
   /** Up to here, bytes of this selection are gone from memory. */
@@ -180,9 +187,7 @@ export class OutputLog {
   }
 
   private keptFrom(): number {
-    let from = this.stored
-    for (const pin of this.pins) from = Math.min(from, pin.position)
-    return from
+    return Math.min(this.stored, this.pinned)
   }
 
   private add(source: OutputSource, storage: Uint8Array, start: number, length: number): void {
