@@ -54,11 +54,16 @@ export class OutputStore extends Context.Tag("joblib/OutputStore")<OutputStore, 
   /** How many bytes are kept in memory of one job, and over all jobs. Readers at the head are served from there. */
   readonly window: { readonly maxBytesPerJob: number; readonly maxBytes: number }
   /**
-   * Makes room for the output of a job, when its first bytes come; `maxBytes` is what its spec says of it. `None`: what
-   * is in memory is all that is kept.
+   * Makes room for the output of a job, when its first bytes come; `maxBytes` is what its spec says of it, and from
+   * `pinned()` on nothing may be evicted, because a reader with `whenBehind: "block"` has not had it. `None`: what is in
+   * memory is all that is kept.
    */
   readonly open: Option.Option<
-    (id: JobId, maxBytes: Option.Option<number>) => Effect.Effect<StoredOutput, OutputStoreError>
+    (
+      id: JobId,
+      maxBytes: Option.Option<number>,
+      pinned: () => number
+    ) => Effect.Effect<StoredOutput, OutputStoreError>
   >
 }>() {}
 
@@ -86,7 +91,7 @@ export interface FileSystemOptions {
   readonly maxBytesPerJob?: number | undefined
   /** Bytes kept of all jobs. Default: 10 GiB. */
   readonly maxBytes?: number | undefined
-  /** How large files become before the next ones begin: what is evicted at once. Default: 16 MiB, a quarter of the job's bytes at most. */
+  /** How large files become before the next ones begin: what is evicted at once. Default: 16 MiB; a quarter of what is kept at most. */
   readonly segmentBytes?: number | undefined
   /** What happens when there is more: the oldest segment is dropped, or the job is stopped. Default: `"evict"`. */
   readonly onFull?: "evict" | "stop" | undefined
@@ -113,17 +118,19 @@ export const layerFileSystem = (options: FileSystemOptions): Layer.Layer<OutputS
     Effect.map(FileSystem.FileSystem, (fs) => {
       const store = new FileSystemStore(fs, {
         directory: options.directory,
-        maxBytes: options.maxBytes ?? 10 * GiB,
-        segmentBytes: options.segmentBytes ?? 16 * MiB,
+        maxBytes: size(options.maxBytes, 10 * GiB),
+        segmentBytes: size(options.segmentBytes, 16 * MiB),
         onFull: options.onFull ?? "evict"
       })
-      const maxBytesPerJob = options.maxBytesPerJob ?? GiB
+      const maxBytesPerJob = size(options.maxBytesPerJob, GiB)
       return {
         window: {
-          maxBytesPerJob: options.window?.maxBytesPerJob ?? 4 * MiB,
-          maxBytes: options.window?.maxBytes ?? 128 * MiB
+          maxBytesPerJob: size(options.window?.maxBytesPerJob, 4 * MiB),
+          maxBytes: size(options.window?.maxBytes, 128 * MiB)
         },
-        open: Option.some((id, maxBytes) => store.open(id, Option.getOrElse(maxBytes, () => maxBytesPerJob)))
+        open: Option.some((id, maxBytes, pinned) =>
+          store.open(id, Option.getOrElse(maxBytes, () => maxBytesPerJob), pinned)
+        )
       }
     })
   )
@@ -131,3 +138,6 @@ export const layerFileSystem = (options: FileSystemOptions): Layer.Layer<OutputS
 const MiB = 1024 * 1024
 
 const GiB = 1024 * MiB
+
+/** What is no number of bytes counts as absent: a disk must not fill up for a typing error. */
+const size = (bytes: number | undefined, otherwise: number) => bytes !== undefined && bytes >= 0 ? bytes : otherwise

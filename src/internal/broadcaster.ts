@@ -120,7 +120,7 @@ export const make = (options: {
       log.stored = 0
       return new Archive({
         log,
-        open: open(id, Option.fromNullable(options.maxBytes)),
+        open: open(id, Option.fromNullable(options.maxBytes), () => log.pinned),
         fork: options.fork,
         onStored: (position) => actor.notify({ _tag: "Stored", position }),
         onStopped: (reason) => {

@@ -15,10 +15,15 @@ export interface Settings {
   readonly onFull: "evict" | "stop"
 }
 
+/** How many reads there are at once: each takes as much memory as it reads. */
+const maxReads = 16
+
 export class FileSystemStore {
   private readonly fs: FileSystem.FileSystem
   private readonly settings: Settings
   private readonly jobs = new Set<StoredJob>()
+  private readonly reads = Effect.unsafeMakeSemaphore(maxReads)
+  private readonly evictions = Effect.unsafeMakeSemaphore(1)
   /** How many segments there have been: the age of the next one. */
   private ages = 0
 
@@ -27,23 +32,29 @@ export class FileSystemStore {
     this.settings = settings
   }
 
-  open(id: JobId, maxBytes: number): Effect.Effect<StoredOutput, OutputStoreError> {
+  /** Makes room for a job of which so many bytes are kept, and everything from `pinned` on. */
+  open(id: JobId, maxBytes: number, pinned: () => number): Effect.Effect<StoredOutput, OutputStoreError> {
     return Effect.gen(this, function*() {
-      const { directory, onFull, segmentBytes } = this.settings
+      const { directory, onFull } = this.settings
       const path = `${directory}/${id}`
       yield* wrap("open", this.fs.makeDirectory(path, { recursive: true, mode: 0o700 }))
-      const job = new StoredJob(this.fs, path, Math.min(segmentBytes, Math.ceil(maxBytes / 4)), () => this.ages++)
+      const segmentBytes = Math.min(
+        this.settings.segmentBytes,
+        Math.ceil(Math.min(maxBytes, this.settings.maxBytes) / 4)
+      )
+      const job = new StoredJob(this.fs, path, segmentBytes, () => this.ages++, pinned)
       this.jobs.add(job)
       const hasRoom = () => job.size < maxBytes && this.size < this.settings.maxBytes
+      const read = this.reads.withPermits(1)
       return {
         append: (chunks) =>
           Effect.zipRight(
             job.append(chunks),
             onFull === "stop" ? Effect.sync(hasRoom) : Effect.as(this.makeRoom(job, maxBytes), true)
           ),
-        read: (selection, from, to) => job.read(selection, from, to),
+        read: (selection, from, to) => read(job.read(selection, from, to)),
         start: (selection) => job.start(selection),
-        tail: (selection, bytes, to) => job.tail(selection, bytes, to),
+        tail: (selection, bytes, to) => read(job.tail(selection, bytes, to)),
         remove: Effect.suspend(() => {
           this.jobs.delete(job)
           return job.remove
@@ -59,18 +70,25 @@ export class FileSystemStore {
   }
 
   /** Evicts the oldest segments of a job that has grown, then the oldest of all; but never the one that has grown. */
-  private makeRoom(grown: StoredJob, maxBytes: number): Effect.Effect<void, OutputStoreError> {
-    return Effect.gen(this, function*() {
-      while (grown.size > maxBytes && grown.isSegmented) yield* grown.evict
-      while (this.size > this.settings.maxBytes) {
-        let oldest: StoredJob | undefined
-        for (const job of this.jobs) {
-          const isEvictable = job === grown ? job.isSegmented : job.size > 0
-          if (isEvictable && job.age < (oldest?.age ?? Infinity)) oldest = job
-        }
-        if (oldest === undefined) return
-        yield* oldest.evict
-      }
-    })
+  private makeRoom(grown: StoredJob, maxBytes: number): Effect.Effect<void> {
+    const next = () => {
+      if (grown.size > maxBytes && grown.isSegmented && !grown.isPinned) return grown
+      return this.size > this.settings.maxBytes ? this.oldest(grown) : undefined
+    }
+    return next() === undefined ? Effect.void : this.evictions.withPermits(1)(Effect.gen(function*() {
+      // What cannot be removed is one job's trouble, and must not become that of the others.
+      for (let job = next(); job !== undefined; job = next()) yield* logged(job.evict)
+    }))
+  }
+
+  private oldest(grown: StoredJob): StoredJob | undefined {
+    let oldest: StoredJob | undefined
+    for (const job of this.jobs) {
+      const isEvictable = !job.isPinned && (job === grown ? job.isSegmented : job.size > 0)
+      if (isEvictable && job.age < (oldest?.age ?? Infinity)) oldest = job
+    }
+    return oldest
   }
 }
+
+const logged = Effect.catchAll((error: OutputStoreError) => Effect.logWarning("Output could not be removed", error))

@@ -12,6 +12,8 @@ import type { OutputChunk, OutputSource } from "../Output.ts"
 
 export type Selection = "all" | OutputSource
 
+type FileName = `${OutputSource}.log` | "order.bin"
+
 const recordBytes = 4
 const stderrBit = 0x8000_0000
 const maxRun = 0x7fff_ffff
@@ -47,8 +49,10 @@ export class Segment {
   private readonly checkpoints: Array<Checkpoint>
   private readonly written = { stdout: 0, stderr: 0 }
   private records = 0
-  /** What the file names say besides the source; empty for the segment that grows. */
-  private suffix = ""
+  /** The files there are, and what they are called now. */
+  private readonly names = new Map<FileName, string>()
+  /** Files are opened and renamed one at a time: the name that one has lost is soon that of another. */
+  private readonly naming = Effect.unsafeMakeSemaphore(1)
 
   constructor(directory: string, base: number, age: number) {
     this.directory = directory
@@ -69,34 +73,28 @@ export class Segment {
     chunks: ReadonlyArray<OutputChunk>
   ): Effect.Effect<void, PlatformError.PlatformError> {
     const runs = mergeRuns(chunks)
-    const write = (name: string, bytes: Uint8Array) =>
-      bytes.length === 0
-        ? Effect.void
-        : Effect.scoped(Effect.flatMap(
-          fs.open(this.path(name), { flag: "a", mode: 0o600 }),
-          (file) => file.writeAll(bytes)
-        ))
-    return write("stdout.log", bytesOf(chunks, "stdout")).pipe(
-      Effect.zipRight(write("stderr.log", bytesOf(chunks, "stderr"))),
+    return this.write(fs, "stdout.log", this.written.stdout, bytesOf(chunks, "stdout")).pipe(
+      Effect.zipRight(this.write(fs, "stderr.log", this.written.stderr, bytesOf(chunks, "stderr"))),
       // Last: whoever restores the order finds all the bytes that it speaks of.
-      Effect.zipRight(write("order.bin", recordsOf(runs))),
+      Effect.zipRight(this.write(fs, "order.bin", this.records * recordBytes, recordsOf(runs))),
       Effect.tap(() => Effect.sync(() => runs.forEach((run) => this.note(run))))
     )
   }
 
-  /** Its files get a name of their own: it grows no more. */
+  /** Its files get names of their own: it grows no more. */
   seal(fs: FileSystem.FileSystem, number: number): Effect.Effect<void, PlatformError.PlatformError> {
-    const suffix = `.${String(number).padStart(6, "0")}`
-    return Effect.forEach(this.files, (name) => fs.rename(this.path(name), this.path(name, suffix)), { discard: true })
-      .pipe(Effect.tap(() =>
-        Effect.sync(() => {
-          this.suffix = suffix
-        })
-      ))
+    const rename = (name: FileName) => {
+      const sealed = name.replace(".", `.${String(number).padStart(6, "0")}.`)
+      return Effect.tap(
+        fs.rename(this.path(name), `${this.directory}/${sealed}`),
+        () => Effect.sync(() => this.names.set(name, sealed))
+      )
+    }
+    return this.naming.withPermits(1)(Effect.forEach(this.names.keys(), rename, { discard: true }))
   }
 
   remove(fs: FileSystem.FileSystem): Effect.Effect<void, PlatformError.PlatformError> {
-    return Effect.forEach(this.files, (name) => fs.remove(this.path(name), { force: true }), { discard: true })
+    return Effect.forEach(this.names.keys(), (name) => fs.remove(this.path(name), { force: true }), { discard: true })
   }
 
   /** The first bytes of a selection between two offsets, at most `maxBytes`. */
@@ -146,13 +144,26 @@ export class Segment {
     })
   }
 
-  private get files(): ReadonlyArray<string> {
-    const sources = (["stdout", "stderr"] as const).filter((source) => this.written[source] > 0)
-    return this.records === 0 ? [] : [...sources.map((source) => `${source}.log`), "order.bin"]
+  private path(name: FileName): string {
+    return `${this.directory}/${this.names.get(name) ?? name}`
   }
 
-  private path(name: string, suffix = this.suffix): string {
-    return `${this.directory}/${name.replace(".", `${suffix}.`)}`
+  /** Writes on at the end of what was written. Nobody else's file is touched, and none is taken for what it was. */
+  private write(
+    fs: FileSystem.FileSystem,
+    name: FileName,
+    end: number,
+    bytes: Uint8Array
+  ): Effect.Effect<void, PlatformError.PlatformError> {
+    if (bytes.length === 0) return Effect.void
+    return Effect.scoped(Effect.gen(this, function*() {
+      const path = this.path(name)
+      const file = yield* fs.open(path, { flag: this.names.has(name) ? "r+" : "wx", mode: 0o600 })
+      this.names.set(name, name)
+      if (end > 0 && (yield* file.stat).size < end) return yield* truncated(path)
+      yield* file.seek(FileSystem.Size(end), "start")
+      yield* file.writeAll(bytes)
+    }))
   }
 
   private note(run: { readonly source: OutputSource; readonly length: number }): void {
@@ -235,12 +246,12 @@ export class Segment {
 
   private readFile(
     fs: FileSystem.FileSystem,
-    name: string,
+    name: FileName,
     position: number,
     length: number
   ): Effect.Effect<Uint8Array, PlatformError.PlatformError> {
     return Effect.scoped(Effect.gen(this, function*() {
-      const file = yield* fs.open(this.path(name), { flag: "r" })
+      const file = yield* this.naming.withPermits(1)(Effect.suspend(() => fs.open(this.path(name), { flag: "r" })))
       yield* file.seek(FileSystem.Size(position), "start")
       const bytes = new Uint8Array(length)
       let filled = 0

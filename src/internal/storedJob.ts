@@ -3,7 +3,9 @@
  */
 import type * as PlatformError from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { OutputStoreError } from "../JobError.ts"
 import type { OutputChunk, OutputSource } from "../Output.ts"
 import { Segment, type Selection } from "./segment.ts"
@@ -11,26 +13,33 @@ import { Segment, type Selection } from "./segment.ts"
 /** How many bytes are read at once. */
 const maxRead = 1024 * 1024
 
-/** How many readers use the files at once; who changes them keeps all readers out. */
-const maxReaders = 64
-
 export class StoredJob {
   private readonly fs: FileSystem.FileSystem
   private readonly directory: string
   private readonly segmentBytes: number
   private readonly nextAge: () => number
-  private readonly lock = Effect.unsafeMakeSemaphore(maxReaders)
-  private segments: Array<Segment>
+  private readonly pinned: () => number
+  /** One at a time. Readers are not kept out: they must never keep the writer waiting. */
+  private readonly changes = Effect.unsafeMakeSemaphore(1)
+  private segments: ReadonlyArray<Segment>
   private sealed = 0
   /** Up to here, bytes of each source are evicted. */
   private readonly gone = { stdout: 0, stderr: 0 }
 
-  constructor(fs: FileSystem.FileSystem, directory: string, segmentBytes: number, nextAge: () => number) {
+  /** From `pinned` on nothing may be evicted. */
+  constructor(
+    fs: FileSystem.FileSystem,
+    directory: string,
+    segmentBytes: number,
+    nextAge: () => number,
+    pinned: () => number
+  ) {
     this.fs = fs
     this.directory = directory
     this.segmentBytes = segmentBytes
     this.nextAge = nextAge
-    this.segments = [new Segment(directory, 0, nextAge())]
+    this.pinned = pinned
+    this.segments = [this.newSegment(0)]
   }
 
   /** Bytes on disk. */
@@ -45,6 +54,10 @@ export class StoredJob {
 
   get isSegmented(): boolean {
     return this.segments.length > 1
+  }
+
+  get isPinned(): boolean {
+    return this.first.end > this.pinned()
   }
 
   start(selection: Selection): number {
@@ -66,34 +79,37 @@ export class StoredJob {
     from: number,
     to: number
   ): Effect.Effect<ReadonlyArray<OutputChunk>, OutputStoreError> {
-    return this.use(Effect.gen(this, function*() {
-      for (const segment of this.segments) {
-        if (segment.end <= from) continue
-        if (segment.base >= to) break
-        const chunks = yield* segment.read(this.fs, selection, from, to, maxRead)
-        if (chunks.length > 0) return chunks
-      }
-      return []
-    }))
+    return wrap(
+      "read",
+      Effect.gen(this, function*() {
+        for (const segment of this.segments) {
+          if (segment.end <= from) continue
+          if (segment.base >= to) break
+          const chunks = yield* this.unlessEvicted(segment, segment.read(this.fs, selection, from, to, maxRead))
+          if (Option.isSome(chunks) && chunks.value.length > 0) return chunks.value
+        }
+        return []
+      })
+    )
   }
 
   tail(selection: Selection, bytes: number, to: number): Effect.Effect<number, OutputStoreError> {
     return selection === "all"
       ? Effect.succeed(Math.max(this.start("all"), to - bytes))
-      : this.use(this.tailOf(selection, bytes, to))
+      : wrap("read", this.tailOf(selection, bytes, to))
   }
 
   /** Removes the oldest segment; a job that has but one begins a new one. */
   get evict(): Effect.Effect<void, OutputStoreError> {
     return this.change(
-      "write",
-      Effect.gen(this, function*() {
+      "remove",
+      Effect.suspend(() => {
         const { first } = this
-        if (!this.isSegmented) this.segments.push(new Segment(this.directory, first.end, this.nextAge()))
-        yield* first.remove(this.fs)
-        this.segments.shift()
+        // Before the files are: whoever misses one sees that it was evicted.
+        this.segments = this.isSegmented ? this.segments.slice(1) : [this.newSegment(first.end)]
         this.gone.stdout = Math.max(this.gone.stdout, first.endOf.stdout)
         this.gone.stderr = Math.max(this.gone.stderr, first.endOf.stderr)
+        return first.remove(this.fs)
       })
     )
   }
@@ -113,35 +129,55 @@ export class StoredJob {
   private get beginSegment(): Effect.Effect<void, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
       yield* this.last.seal(this.fs, ++this.sealed)
-      this.segments.push(new Segment(this.directory, this.last.end, this.nextAge()))
+      this.segments = [...this.segments, this.newSegment(this.last.end)]
     })
+  }
+
+  private newSegment(base: number): Segment {
+    return new Segment(this.directory, base, this.nextAge())
   }
 
   private tailOf(source: OutputSource, bytes: number, to: number): Effect.Effect<number, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
       let missing = bytes
       for (const segment of this.segments.filter((segment) => segment.base < to).reverse()) {
-        const count = yield* segment.countBefore(this.fs, source, to)
-        if (count >= missing) return yield* segment.offsetOf(this.fs, source, count - missing)
-        missing -= count
+        const count = yield* this.unlessEvicted(segment, segment.countBefore(this.fs, source, to))
+        if (Option.isNone(count)) break
+        if (count.value >= missing) {
+          const offset = segment.offsetOf(this.fs, source, count.value - missing)
+          return Option.getOrElse(yield* this.unlessEvicted(segment, offset), () => this.start(source))
+        }
+        missing -= count.value
       }
       return this.start(source)
     })
+  }
+
+  /** `None` if the segment was evicted meanwhile: what was read was gone, or is another's. */
+  private unlessEvicted<A>(
+    segment: Segment,
+    read: Effect.Effect<A, PlatformError.PlatformError>
+  ): Effect.Effect<Option.Option<A>, PlatformError.PlatformError> {
+    return Effect.flatMap(
+      Effect.exit(read),
+      (exit) => this.segments.includes(segment) ? Effect.map(exit, Option.some) : Effect.succeedNone
+    )
   }
 
   private change<A>(
     operation: OutputStoreError["operation"],
     effect: Effect.Effect<A, PlatformError.PlatformError>
   ): Effect.Effect<A, OutputStoreError> {
-    return wrap(operation, Effect.uninterruptible(this.lock.withPermits(maxReaders)(effect)))
-  }
-
-  private use<A>(effect: Effect.Effect<A, PlatformError.PlatformError>): Effect.Effect<A, OutputStoreError> {
-    return wrap("read", this.lock.withPermits(1)(effect))
+    return wrap(operation, Effect.uninterruptible(this.changes.withPermits(1)(effect)))
   }
 }
 
+/** A `FileSystem` may also die, when a file cannot be closed. */
 export const wrap = <A>(
   operation: OutputStoreError["operation"],
   effect: Effect.Effect<A, PlatformError.PlatformError>
-): Effect.Effect<A, OutputStoreError> => Effect.mapError(effect, (cause) => new OutputStoreError({ operation, cause }))
+): Effect.Effect<A, OutputStoreError> =>
+  Effect.catchAllCause(effect, (cause) =>
+    Cause.isInterruptedOnly(cause)
+      ? Effect.interrupt
+      : Effect.fail(new OutputStoreError({ operation, cause: Cause.squash(cause) })))
