@@ -33,8 +33,11 @@ export class Subscription {
   private readonly archive: Archive | undefined
   private readonly selection: Selection
   private readonly until: number
-  private readonly skips: boolean
-  private readonly tail: number
+  private readonly whenBehind: Options["whenBehind"]
+  /** Whether it goes on with what is kept. So does, with its first bytes, who asked for what is kept of a tail. */
+  private skips: boolean
+  /** The bytes of a tail that memory had lost: how many, and where they end. */
+  private readonly lost: { readonly bytes: number; readonly end: number }
   private readonly onAdvance: () => void
 
   constructor(
@@ -47,22 +50,24 @@ export class Subscription {
     this.id = id
     this.log = log
     this.archive = archive
-    this.selection = options.source ?? "all"
-    this.tail = typeof options.from === "object" ? Math.floor(options.from.tail) : 0
-    this.position = positionOf(options.from, log, this.selection)
+    this.selection = options.source === "stdout" || options.source === "stderr" ? options.source : "all"
+    const tail = typeof options.from === "object" ? bytesOf(options.from?.tail) : undefined
+    this.position = tail === undefined ? positionOf(options.from, log) : log.tail(this.selection, tail)
+    this.lost = { bytes: (tail ?? 0) - log.size(this.selection), end: log.start(this.selection) }
     this.until = options.follow === false ? log.head : Infinity
-    this.skips = options.whenBehind === "skip"
-    this.pins = options.whenBehind === "block"
+    this.whenBehind = options.whenBehind
+    this.skips = this.whenBehind === "skip" || tail !== undefined
+    this.pins = this.whenBehind === "block"
     this.onAdvance = onAdvance
   }
 
-  /** A tail may begin before what memory keeps. */
+  /** A tail may begin before what memory keeps, unless the store has not all of that. */
   readonly locate: Effect.Effect<void, OutputStoreError> = Effect.suspend(() => {
-    const { archive, log, selection } = this
-    const missing = this.tail - log.size(selection)
-    if (missing <= 0 || log.start(selection) === 0 || archive?.stored === undefined) return Effect.void
-    return Effect.map(archive.stored.tail(selection, missing, log.start(selection)), (position) => {
-      this.position = position
+    const { archive, lost, selection } = this
+    if (lost.bytes <= 0 || archive?.stored === undefined || archive.end < lost.end) return Effect.void
+    return Effect.map(archive.stored.tail(selection, lost.bytes, lost.end), (position) => {
+      // A store may keep less than memory.
+      this.position = Math.min(position, lost.end)
     })
   })
 
@@ -73,7 +78,7 @@ export class Subscription {
     const start = log.start(selection)
     if (this.position < start) {
       if (archive?.stored !== undefined && this.position < archive.end) return this.fetch(archive.stored, archive.end)
-      const behind = this.fallBehind(start)
+      const behind = this.fallBehind(start, archive?.error)
       if (behind !== undefined) return behind
     }
     const from = this.position
@@ -88,43 +93,39 @@ export class Subscription {
   }
 
   /** The next chunks out of the store: memory has lost them. */
-  private fetch(
-    stored: StoredOutput,
-    end: number
-  ): Batch | Effect.Effect<Chunk.Chunk<OutputChunk>, Option.Option<ReadError>> {
-    const start = stored.start(this.selection)
+  private fetch(stored: StoredOutput, end: number): ReturnType<Subscription["take"]> {
+    const { log, selection } = this
+    const start = Math.min(stored.start(selection), log.start(selection))
     if (this.position < start) {
       const behind = this.fallBehind(start)
       if (behind !== undefined) return behind
     }
-    const to = Math.min(end, this.log.start(this.selection), this.until)
-    if (this.position >= to) return Either.right(Chunk.empty())
-    return stored.read(this.selection, this.position, to).pipe(
-      Effect.mapBoth({
-        onSuccess: (chunks) => {
-          const last = chunks.at(-1)
-          this.advance(last === undefined ? to : last.offset + last.bytes.length)
-          return Chunk.unsafeFromArray(chunks)
-        },
-        onFailure: Option.some
-      })
-    )
+    const from = this.position
+    const to = Math.min(end, log.start(selection), this.until)
+    if (from >= to) return this.take()
+    return Effect.flatMap(Effect.mapError(stored.read(selection, from, to), Option.some), (chunks) => {
+      // Some of it may have been evicted meanwhile, and be missing here.
+      if (from < stored.start(selection)) return pull(this)
+      const last = chunks.at(-1)
+      this.advance(last === undefined ? to : last.offset + last.bytes.length)
+      return last === undefined ? pull(this) : Effect.succeed(Chunk.unsafeFromArray(chunks))
+    })
   }
 
   /** Bytes up to `start` are gone: goes on there, if the reader wants that. */
-  private fallBehind(start: number): Batch | undefined {
-    const error = this.archive?.error ?? Option.none()
+  private fallBehind(start: number, error: Option.Option<OutputStoreError> = Option.none()): Batch | undefined {
     if (!this.skips) {
       return Either.left(
         Option.orElseSome(error, () => new OutputEvicted({ id: this.id, from: this.position, to: start }))
       )
     }
-    this.advance(start)
+    this.position = start
     return undefined
   }
 
   private advance(to: number): void {
     this.position = to
+    this.skips = this.whenBehind === "skip"
     if (this.pins) this.onAdvance()
   }
 }
@@ -157,8 +158,7 @@ export const channel = (
 }
 
 /** Where a reader begins. */
-const positionOf = (from: Options["from"], log: OutputLog, selection: Selection): number => {
-  if (from === undefined || from === "start") return 0
-  if (from === "end") return log.head
-  return typeof from === "number" ? (from > 0 ? Math.floor(from) : 0) : log.tail(selection, Math.floor(from.tail))
-}
+const positionOf = (from: Options["from"], log: OutputLog): number =>
+  from === "end" ? log.head : typeof from === "number" ? bytesOf(from) : 0
+
+const bytesOf = (count: number | undefined = 0): number => count > 0 ? Math.floor(count) : 0
