@@ -1,10 +1,11 @@
 /**
  * What a store keeps of a log, and the fiber that brings it there: it runs while the log is ahead of the store.
  */
+import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { OutputStoreError } from "../JobError.ts"
+import { OutputStoreError } from "../JobError.ts"
 import type { StoredOutput } from "../OutputStore.ts"
 import type { OutputLog } from "./outputLog.ts"
 
@@ -39,13 +40,13 @@ export class Archive {
 
   /** Bytes that neither the store nor memory has. */
   get evictedBytes(): number {
-    const lost = Math.max(0, this.options.log.start("all") - this.end)
-    return lost + (this.stored?.start("all") ?? 0)
+    const start = this.options.log.start("all")
+    return Math.max(0, start - this.end) + Math.min(start, this.stored?.start("all") ?? 0)
   }
 
   /** Stores what the log has more than the store. */
   advance(): void {
-    if (this.writing || this.stopped) return
+    if (this.writing || this.stopped || this.end >= this.options.log.head) return
     this.writing = true
     this.options.fork(this.write)
   }
@@ -64,16 +65,20 @@ export class Archive {
       body: () => this.writeBatch,
       step: () => {}
     }).pipe(
-      Effect.catchAll((error) =>
+      // A store that dies must not leave a job waiting for it.
+      Effect.catchAllCause((cause) =>
         Effect.sync(() => {
-          this.error = Option.some(error)
+          this.error = Option.some(errorOf(cause))
           this.stopped = true
           onStopped(this.error)
         })
       ),
       Effect.zipRight(Effect.suspend(() => {
         this.writing = false
-        return this.removed ? this.forget : Effect.void
+        if (this.removed) return this.forget
+        // What came after the last look.
+        this.advance()
+        return Effect.void
       }))
     )
   })
@@ -93,6 +98,12 @@ export class Archive {
   private readonly forget = Effect.suspend(() =>
     this.stored === undefined
       ? Effect.void
-      : Effect.catchAll(this.stored.remove, (error) => Effect.logWarning("Output could not be removed", error))
+      : Effect.catchAllCause(this.stored.remove, (cause) => Effect.logWarning("Output could not be removed", cause))
   )
 }
+
+const errorOf = (cause: Cause.Cause<OutputStoreError>): OutputStoreError =>
+  Option.getOrElse(
+    Cause.failureOption(cause),
+    () => new OutputStoreError({ operation: "write", cause: Cause.squash(cause) })
+  )

@@ -88,7 +88,8 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
     const runtime = yield* Effect.interruptible(Effect.runtime<never>())
     const events = yield* EventLog.make
     const everyPlaceFree = yield* Deferred.make<void>()
-    const storing = yield* FiberSet.make<void>()
+    // Never closed, because that waits for all fibers of the set, and a disk may hang.
+    const storing = yield* Scope.extend(FiberSet.make<void>(), yield* Scope.make())
     const forkStoring = yield* Effect.interruptible(FiberSet.runtime(storing)<never>())
     const budget = new OutputBudget(store.window.maxBytes)
     const count: Broadcaster.SubscriberCount = { total: 0 }
