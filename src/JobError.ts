@@ -302,9 +302,10 @@ const cgroupAdvice: Record<CgroupErrorReason, string> = {
 export class CgroupError extends Schema.TaggedError<CgroupError>("joblib/CgroupError")("CgroupError", {
   reason: CgroupErrorReason,
   directory: Schema.String,
-  cause: Schema.Defect
+  detail: Schema.String
 }) {
   override get message(): string {
-    return `Cannot use ${this.directory}: ${cgroupAdvice[this.reason]} (${this.reason}; ${String(this.cause)})`
+    const advice = cgroupAdvice[this.reason]
+    return `No cgroups in ${JSON.stringify(this.directory)}: ${advice} (${this.reason}: ${this.detail})`
   }
 }

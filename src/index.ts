@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 
+export * as CgroupLimits from "./CgroupLimits.ts"
 export * as JobConfig from "./JobConfig.ts"
 export * as JobCoordinator from "./JobCoordinator.ts"
 export * as JobError from "./JobError.ts"

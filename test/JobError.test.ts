@@ -18,7 +18,8 @@ const errors = {
   OutputStoreError: JobError.OutputStoreError,
   OutputTooLarge: JobError.OutputTooLarge,
   EventsMissed: JobError.EventsMissed,
-  CoordinatorStopped: JobError.CoordinatorStopped
+  CoordinatorStopped: JobError.CoordinatorStopped,
+  CgroupError: JobError.CgroupError
 }
 
 describe.each(Object.entries(errors))("%s", (tag, schema) => {

@@ -276,19 +276,33 @@ export const suite = <E>(
         })
       )
 
-      test(
-        "is given up on demand, after what is there already",
-        Effect.gen(function*() {
-          const { process, recorder } = yield* spawn(programs.leavesEscapee)
-          yield* recorder.exit
-          yield* process.awaitGone
-          expect(yield* process.cutOutput).toBe(true)
-          yield* recorder.outputEnd
-          const escapee = yield* recorder.line("stdout")
-          expect(recorder.ends.sort()).toEqual(["stderr", "stdout"])
-          capabilities.kill(escapee)
-        })
-      )
+      if (capabilities.guarantee === "tree") {
+        test(
+          "is never held by what has left the group: that is of the tree, which gets signals and is not gone before it",
+          Effect.gen(function*() {
+            const { process, recorder } = yield* spawn(programs.leavesEscapee)
+            expect(yield* recorder.exit).toEqual(new Exited({ code: 0 }))
+            expect(yield* process.isGone).toBe(false)
+            yield* process.signal("SIGTERM")
+            yield* process.awaitGone
+            yield* recorder.outputEnd
+          })
+        )
+      } else {
+        test(
+          "is given up on demand, after what is there already",
+          Effect.gen(function*() {
+            const { process, recorder } = yield* spawn(programs.leavesEscapee)
+            yield* recorder.exit
+            yield* process.awaitGone
+            expect(yield* process.cutOutput).toBe(true)
+            yield* recorder.outputEnd
+            const escapee = yield* recorder.line("stdout")
+            expect(recorder.ends.sort()).toEqual(["stderr", "stdout"])
+            capabilities.kill(escapee)
+          })
+        )
+      }
 
       test(
         "ends once, also when it is given up after its end",

@@ -21,53 +21,60 @@ export interface Guardian {
   readonly isAlive: boolean
 }
 
-/** A guardian for as long as the scope is open. A helper that cannot start or dies is started once more. */
-export const make: Effect.Effect<Guardian, never, Scope.Scope> = Effect.gen(function*() {
-  const mark = `JOBLIB_${randomUUID().replaceAll("-", "_")}`
-  const slots = new Map<number, number>()
-  const freeSlots: Array<number> = []
-  let helper = startHelper(mark)
+/**
+ * A guardian for as long as the scope is open. A helper that cannot start or dies is started once more. If there is a
+ * cgroup, all that is in it ends with the host, and so does the cgroup.
+ */
+export const makeFor = (cgroup: string | undefined): Effect.Effect<Guardian, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const mark = `JOBLIB_${randomUUID().replaceAll("-", "_")}`
+    const slots = new Map<number, number>()
+    const freeSlots: Array<number> = []
+    let helper = startHelper(mark, cgroup)
 
-  const supervise = Effect.gen(function*() {
-    yield* awaitExit(helper)
-    helper = startHelper(mark)
-    for (const [pgid, slot] of slots) tell(helper, `${slot} ${pgid}`)
-    yield* awaitExit(helper)
-    yield* Effect.logWarning("The guardian is lost: jobs would be left running if this process died")
+    const supervise = Effect.gen(function*() {
+      yield* awaitExit(helper)
+      helper = startHelper(mark, cgroup)
+      for (const [pgid, slot] of slots) tell(helper, `${slot} ${pgid}`)
+      yield* awaitExit(helper)
+      yield* Effect.logWarning("The guardian is lost: jobs would be left running if this process died")
+    })
+
+    yield* Effect.addFinalizer(() => endHelper(helper))
+    yield* Effect.forkScoped(Effect.interruptible(supervise))
+
+    return {
+      mark,
+      register: (pgid) => {
+        if (slots.has(pgid)) return
+        const slot = freeSlots.pop() ?? slots.size
+        slots.set(pgid, slot)
+        tell(helper, `${slot} ${pgid}`)
+      },
+      unregister: (pgid) => {
+        const slot = slots.get(pgid)
+        if (slot === undefined) return
+        slots.delete(pgid)
+        freeSlots.push(slot)
+        tell(helper, `${slot}`)
+      },
+      get isAlive() {
+        return isRunning(helper)
+      }
+    }
   })
 
-  yield* Effect.addFinalizer(() => endHelper(helper))
-  yield* Effect.forkScoped(Effect.interruptible(supervise))
-
-  return {
-    mark,
-    register: (pgid) => {
-      if (slots.has(pgid)) return
-      const slot = freeSlots.pop() ?? slots.size
-      slots.set(pgid, slot)
-      tell(helper, `${slot} ${pgid}`)
-    },
-    unregister: (pgid) => {
-      const slot = slots.get(pgid)
-      if (slot === undefined) return
-      slots.delete(pgid)
-      freeSlots.push(slot)
-      tell(helper, `${slot}`)
-    },
-    get isAlive() {
-      return isRunning(helper)
-    }
-  }
-})
+/** The same without a cgroup. */
+export const make: Effect.Effect<Guardian, never, Scope.Scope> = makeFor(undefined)
 
 /**
  * It leads its own session, out of reach of what the host's group and terminal are sent. Of the environment it gets
  * nothing but the path, lest it carry the mark of a host around this one. The script is no argument, so that `ps` stays
  * readable and `pkill -f sleep` does not hit it.
  */
-const startHelper = (mark: string): ChildProcess | undefined => {
+const startHelper = (mark: string, cgroup: string | undefined): ChildProcess | undefined => {
   try {
-    const helper = spawn("/bin/sh", ["-c", "eval \"$SCRIPT\"", "joblib-guardian", `${mark}=1`], {
+    const helper = spawn("/bin/sh", ["-c", "eval \"$SCRIPT\"", "joblib-guardian", `${mark}=1`, cgroup ?? ""], {
       cwd: "/",
       detached: true,
       env: { PATH: `/usr/bin:/bin:${process.env["PATH"] ?? ""}`, SCRIPT: guardianScript },

@@ -1,5 +1,6 @@
 /**
- * The guardian's program, in POSIX sh; `$1` is the assignment by which its jobs are marked.
+ * The guardian's program, in POSIX sh; `$1` is the assignment by which its jobs are marked, `$2` the cgroup that holds
+ * them, or nothing.
  *
  * It reads lines of "slot pgid": from now on this slot holds that process group, or none. The end of its input is the
  * end of its host, and comes no earlier than the `exec` of a job that was just being made, for that holds the pipe too.
@@ -8,7 +9,7 @@
  */
 export const guardianScript = `
 trap '' HUP INT QUIT PIPE TERM
-mark=$1 slots=0 groups=
+mark=$1 cgroup=$2 slots=0 groups=
 
 signal_groups() {
   for pgid in $groups; do kill -s "$1" -- "-$pgid"; done
@@ -25,6 +26,10 @@ some_group_lives() {
 # In "command eval", here and below, a fork that fails is an error like any other; elsewhere dash and ash would leave.
 pause() {
   command eval 'sleep 0.05'
+}
+
+kill_cgroup() {
+  [ ! "$cgroup" ] || echo 1 >"$cgroup/cgroup.kill"
 }
 
 # Kills every process that carries the mark, with its group. Fails when there is none.
@@ -60,6 +65,7 @@ while some_group_lives && [ "$tries" -gt 0 ]; do
   pause
 done
 signal_groups KILL
+kill_cgroup
 
 # A process that is in its exec shows no environment, and one that forks may slip through a pass: the sweep is over after
 # eight passes in a row without a find, or after two hundred.
@@ -67,6 +73,15 @@ empty=0 passes=0
 while [ "$empty" -lt 8 ] && [ "$passes" -lt 200 ]; do
   passes=$((passes + 1))
   if sweep; then empty=0; else empty=$((empty + 1)); fi
+  pause
+done
+
+# Once more, for what was still on its way into the cgroup; then there is no reason but a slow end to find it busy.
+kill_cgroup
+tries=20
+while [ -d "$cgroup" ] && [ "$tries" -gt 0 ]; do
+  command eval 'find "$cgroup" -depth -type d -exec rmdir {} +'
+  tries=$((tries - 1))
   pause
 done
 `

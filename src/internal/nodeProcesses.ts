@@ -9,6 +9,9 @@ import * as Fs from "node:fs"
 import { InvalidJobSpec, type JobStartError } from "../JobError.ts"
 import * as JobSpec from "../JobSpec.ts"
 import type { Process, ProcessListener } from "../ProcessSpawner.ts"
+import type { Cgroup } from "./cgroup.ts"
+import * as Cgroups from "./cgroups.ts"
+import { CgroupTree } from "./cgroupTree.ts"
 import * as Descriptors from "./descriptors.ts"
 import type { Guardian } from "./guardian.ts"
 import * as Limits from "./limits.ts"
@@ -25,8 +28,11 @@ export interface NodeProcesses {
   ) => Effect.Effect<Process, JobStartError | InvalidJobSpec, Scope.Scope>
 }
 
-/** Those who make processes share a table of them, and, unless there is to be none, a guardian. */
-export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesses, never, Scope.Scope> =>
+/** Those who make processes share a table of them, and, if there are to be any, a guardian and a place for cgroups. */
+export const make = (
+  guardian: Guardian | undefined,
+  cgroups?: Cgroups.Cgroups
+): Effect.Effect<NodeProcesses, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
     const table = yield* ProcessTable.make
@@ -35,12 +41,19 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
 
     const start = (
       spec: JobSpec.JobSpec,
-      listener: ProcessListener
+      listener: ProcessListener,
+      cgroup?: Cgroup
     ): Effect.Effect<Started, JobStartError | InvalidJobSpec> => {
-      const steps = spec.limits === undefined ? [] : Limits.steps(spec.limits)
+      const steps = [
+        ...(cgroup === undefined ? [] : [Cgroups.join(cgroup, spec)]),
+        ...(spec.limits === undefined ? [] : Limits.steps(spec.limits))
+      ]
       const program = programOf(spec)
       if (steps.length > 0 && program[0].includes("=")) {
-        return new InvalidJobSpec({ field: "command", reason: "must not contain \"=\" where there are limits" })
+        return new InvalidJobSpec({
+          field: "command",
+          reason: "must not contain \"=\" where there are limits or cgroups"
+        })
       }
       let child: ChildProcess
       try {
@@ -56,17 +69,26 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
         return startFailure(spec, child)
       }
       guardian?.register(child.pid)
+      const group = new ProcessGroup(child.pid, table, onGone)
       return Effect.succeed({
-        process: new NodeProcess(child, new ProcessGroup(child.pid, table, onGone), listener),
+        process: new NodeProcess(child, cgroup === undefined ? group : new CgroupTree(group, cgroup), listener),
         ready: steps.length === 0 ? undefined : Prologue.begin(steps, child, child.pid)
       })
     }
 
+    const startInCgroup = (spec: JobSpec.JobSpec, listener: ProcessListener) =>
+      cgroups === undefined
+        ? start(spec, listener)
+        : Effect.flatMap(
+          Effect.try({ try: cgroups.create, catch: (cause) => Cgroups.startError(spec, cause) }),
+          (cgroup) => Effect.onError(start(spec, listener, cgroup), () => Effect.sync(() => cgroup.remove()))
+        )
+
     const release = (process: NodeProcess): Effect.Effect<void> =>
       Effect.suspend(() => {
         process.release()
-        // What dies of that SIGKILL must be forgotten by the guardian as soon as its number is free.
-        return guardian === undefined || process.group.look()
+        // What dies of that SIGKILL must be forgotten by the guardian as soon as its number is free, and leaves a cgroup.
+        return guardian === undefined && cgroups === undefined || process.group.look()
           ? Effect.void
           : Effect.forkIn(Effect.interruptible(process.awaitGone), scope)
       })
@@ -78,7 +100,8 @@ export const make = (guardian: Guardian | undefined): Effect.Effect<NodeProcesse
           Effect.uninterruptible(
             Effect.flatMap(
               Effect.scope,
-              (scope) => Effect.tap(start(spec, listener), ({ process }) => Scope.addFinalizer(scope, release(process)))
+              (scope) =>
+                Effect.tap(startInCgroup(spec, listener), ({ process }) => Scope.addFinalizer(scope, release(process)))
             )
           ),
           ({ process, ready }) => ready === undefined ? Effect.succeed(process) : Effect.as(ready, process)

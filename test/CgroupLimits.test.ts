@@ -1,0 +1,276 @@
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { spawn as spawnChild } from "node:child_process"
+import * as Fs from "node:fs"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
+import { CgroupLimits, JobCoordinator, JobSpec } from "../src/index.ts"
+import * as Cgroups from "../src/internal/cgroups.ts"
+import { Exited, Killed } from "../src/JobStatus.ts"
+import { ProcessSpawner } from "../src/ProcessSpawner.ts"
+import * as Hosts from "./fixtures/hosts.ts"
+import * as Processes from "./fixtures/processes.ts"
+import { programs, sh } from "./fixtures/programs.ts"
+import { Recorder } from "./fixtures/recorder.ts"
+import { suite } from "./ProcessSpawner.suite.ts"
+import { mark, settings } from "./utils.ts"
+
+const limited = (options?: CgroupLimits.Options) => Layer.provide(CgroupLimits.layer(options), settings())
+
+const build = (options?: CgroupLimits.Options) => Effect.scoped(Layer.build(limited(options)))
+
+/** The cgroup of this process, or why none can be made in it. */
+const delegated = await Effect.runPromise(
+  Cgroups.make(undefined, []).pipe(Effect.map(({ path }) => Path.dirname(path)), Effect.scoped, Effect.either)
+)
+
+const spawn = (spec: JobSpec.JobSpec, recorder = new Recorder()) =>
+  Effect.gen(function*() {
+    const spawner = yield* ProcessSpawner
+    return { recorder, process: yield* spawner.spawn(spec, recorder) }
+  })
+
+/** Runs a program to its end, and gives its output. */
+const run = (spec: JobSpec.JobSpec) =>
+  Effect.gen(function*() {
+    const { process, recorder } = yield* spawn(spec)
+    const end = yield* recorder.end
+    yield* process.awaitGone
+    return { end, stdout: recorder.text("stdout") }
+  })
+
+/** Leaves the group and the environment of its job, says who and where it is, and runs until a signal ends it. */
+const escape = "env -i setsid sh -c 'echo $$; exec sleep 600'"
+
+const withoutCgroups = () => {
+  describe("CgroupLimits", () => {
+    it.live("cannot be built where there is nothing that is not a cgroup of version 2", () =>
+      Effect.gen(function*() {
+        for (const directory of ["/joblib/no/such/directory", tmpdir(), "/dev/null", "", "\0"]) {
+          expect(yield* Effect.flip(build({ directory }))).toMatchObject({ _tag: "CgroupError", reason: "NotFound" })
+        }
+      }))
+  })
+}
+
+const withCgroups = (directory: string) => {
+  const available = Fs.readFileSync(`${directory}/cgroup.controllers`, "utf8").trim().split(" ")
+
+  const test = (promise: string, body: Effect.Effect<void, unknown, ProcessSpawner | Scope.Scope>) =>
+    it.scopedLive(promise, () => Effect.provide(body, limited()))
+
+  /** A cgroup that is ours alone. */
+  const ownDirectory = Effect.acquireRelease(
+    Effect.sync(() => Fs.mkdtempSync(`${directory}/joblib-test-`)),
+    (path) => Effect.sync(() => Fs.rmdirSync(path))
+  )
+
+  const directories = (path: string): ReadonlyArray<string> =>
+    Fs.readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name)
+
+  suite("CgroupLimits", limited(), programs, {
+    guarantee: "tree",
+    input: "delivered",
+    pipes: "roomy",
+    limits: "set",
+    kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
+  })
+
+  describe("CgroupLimits, with real cgroups", () => {
+    test(
+      "gives each job a cgroup of its own, and sets the job's own limits too",
+      Effect.gen(function*() {
+        const own = sh("sed -n 's/^0:://p' /proc/self/cgroup; ulimit -n", { limits: { openFiles: 33 } })
+        const [first, second] = yield* Effect.all([run(own), run(own)])
+        for (const { stdout } of [first, second]) expect(stdout).toMatch(/\/joblib-[-0-9a-f]{36}\/\d+\n33\n$/)
+        expect(first.stdout).not.toBe(second.stdout)
+      })
+    )
+
+    it.scopedLive("guarantees no more than the leader without a guardian", () =>
+      Effect.gen(function*() {
+        expect((yield* ProcessSpawner).guarantee).toBe("leader")
+      }).pipe(Effect.provide(Layer.provide(CgroupLimits.layer(), settings({ guardian: "off" })))))
+
+    test(
+      "signals each member once, whether it has left the group or not",
+      Effect.gen(function*() {
+        const member = "trap 'echo got' USR1; echo ready; while :; do sleep 0.01; done"
+        const { process, recorder } = yield* spawn(sh(`setsid sh -c "$0" & eval "$0"`.replaceAll("$0", member)))
+        yield* recorder.until(() => recorder.text("stdout") === "ready\nready\n")
+        yield* process.signal("SIGUSR1")
+        yield* recorder.until(() => recorder.text("stdout") === "ready\nready\ngot\ngot\n")
+        yield* process.signal("SIGTERM")
+        yield* process.awaitGone
+        yield* recorder.outputEnd
+        expect(recorder.text("stdout")).toBe("ready\nready\ngot\ngot\n")
+      })
+    )
+
+    test(
+      "kills what leaves the group as fast as it can",
+      Effect.gen(function*() {
+        const { alive } = mark()
+        for (let round = 0; round < 5; round++) {
+          const { process, recorder } = yield* spawn(sh("while echo; do setsid sh -c 'setsid sleep 600 & exit' & done"))
+          yield* recorder.until(() => recorder.text("stdout").length > 5)
+          yield* process.signal("SIGKILL")
+          expect(yield* recorder.exit).toEqual(new Killed({ signal: "SIGKILL" }))
+          yield* process.awaitGone
+          expect(alive()).toEqual([])
+        }
+      })
+    )
+
+    it.live("ends a job whose leader has left with all that it left behind: no output is cut", () =>
+      Effect.gen(function*() {
+        const coordinator = yield* JobCoordinator.JobCoordinator
+        const id = yield* coordinator.start(JobSpec.make({ command: `${escape} & exit 3`, shell: true }))
+        expect(yield* coordinator.wait(id)).toEqual(new Exited({ code: 3 }))
+        expect((yield* coordinator.info(id)).output.cut).toBe(false)
+      }).pipe(Effect.provide(JobCoordinator.layer.pipe(Layer.provide(limited()), Layer.provide(settings())))))
+
+    it.live("stops what ignores SIGTERM outside the group, when the grace period is over", () =>
+      Effect.gen(function*() {
+        const { alive } = mark()
+        const coordinator = yield* JobCoordinator.JobCoordinator
+        const id = yield* coordinator.start(JobSpec.make({
+          command: "trap '' TERM; setsid sleep 600 & exit 3",
+          shell: true,
+          stop: { gracePeriod: "200 millis" }
+        }))
+        const begin = performance.now()
+        yield* coordinator.wait(id)
+        expect(performance.now() - begin).toBeGreaterThan(190)
+        expect(alive()).toEqual([])
+      }).pipe(Effect.provide(JobCoordinator.layer.pipe(Layer.provide(limited()), Layer.provide(settings())))))
+
+    it.scopedLive("leaves no cgroup behind: not by jobs that end, nor by any that do not start", () =>
+      Effect.gen(function*() {
+        const directory = yield* ownDirectory
+        yield* Effect.gen(function*() {
+          const [own = ""] = directories(directory)
+          yield* run(programs.succeeds)
+          for (const spec of Object.values(programs.failures)) yield* Effect.flip(spawn(spec))
+          yield* Effect.flip(spawn({ ...programs.succeeds, limits: { openFiles: 2 ** 40 } })).pipe(Effect.scoped)
+          yield* Effect.flip(spawn(JobSpec.make({ command: "a=b" })))
+          yield* Effect.scoped(spawn(programs.ignoresTerm))
+          yield* Processes.eventually(() => directories(`${directory}/${own}`), (left) => left.length === 0)
+        }).pipe(Effect.provide(limited({ directory })))
+        expect(directories(directory)).toEqual([])
+      }))
+
+    it.scopedLive("leaves none behind when it closes, with what a job has put into cgroups of its own", () =>
+      Effect.gen(function*() {
+        const { alive } = mark()
+        const directory = yield* ownDirectory
+        const scope = yield* Scope.make()
+        const context = yield* Layer.build(limited({ directory })).pipe(Scope.extend(scope))
+        const { recorder } = yield* spawn(sh(`
+          cd ${directory}/joblib-*/$(basename $(sed -n 's/^0:://p' /proc/self/cgroup))
+          mkdir a a/b
+          setsid sh -c 'echo 0 >a/b/cgroup.procs; echo ready; exec sleep 600' &
+          wait
+        `)).pipe(Effect.provide(context), Scope.extend(scope))
+        yield* recorder.line("stdout")
+        yield* Scope.close(scope, Exit.void)
+        expect(directories(directory)).toEqual([])
+        yield* Processes.none(alive)
+      }))
+
+    it.scopedLive("ends the tree when the host dies, and removes its cgroups", () =>
+      Effect.gen(function*() {
+        const program = yield* Hosts.build("cgroupHost.ts")
+        const host = spawnChild(
+          process.execPath,
+          [program, `sed -n 's/^0:://p' /proc/self/cgroup; trap '' TERM; ${escape}`],
+          { stdio: ["ignore", "pipe", "inherit"] }
+        )
+        const says = Hosts.waitForOutput(host.stdout)
+        const [, own = "", pid = ""] = yield* says(/^.*(\/joblib-[-0-9a-f]{36})\/\d+\n(\d+)\n/)
+        expect(Fs.existsSync(directory + own)).toBe(true)
+        host.kill("SIGKILL")
+        yield* Processes.eventually(() => Processes.isAlive(Number(pid)), (isAlive) => !isAlive)
+        yield* Processes.eventually(() => Fs.existsSync(directory + own), (exists) => !exists)
+      }))
+
+    it.scopedLive("says so where no cgroup can be made for a job, and makes the next", () =>
+      Effect.gen(function*() {
+        const directory = yield* ownDirectory
+        Fs.writeFileSync(`${directory}/cgroup.max.descendants`, "2")
+        yield* Effect.gen(function*() {
+          const { process } = yield* spawn(programs.runs)
+          expect(yield* Effect.flip(spawn(programs.succeeds))).toMatchObject({
+            _tag: "JobStartError",
+            reason: "ResourceExhausted",
+            command: "true"
+          })
+          yield* process.signal("SIGKILL")
+          yield* process.awaitGone
+          expect((yield* run(programs.succeeds)).end).toEqual(new Exited({ code: 0 }))
+          for (const own of directories(directory)) Fs.rmdirSync(`${directory}/${own}`)
+          expect(yield* Effect.flip(spawn(programs.succeeds))).toMatchObject({ reason: "Unknown" })
+        }).pipe(Effect.provide(limited({ directory })))
+      }))
+
+    describe("cannot be built", () => {
+      it.scopedLive("where no cgroup can be made", () =>
+        Effect.gen(function*() {
+          const directory = yield* ownDirectory
+          Fs.writeFileSync(`${directory}/cgroup.max.depth`, "0")
+          expect(yield* Effect.flip(build({ directory }))).toMatchObject({ reason: "NotDelegated", directory })
+        }))
+
+      it.scopedLive("where no process can be moved, and leaves nothing", () =>
+        Effect.gen(function*() {
+          const directory = yield* ownDirectory
+          Fs.mkdirSync(`${directory}/threads`)
+          Fs.writeFileSync(`${directory}/threads/cgroup.type`, "threaded")
+          expect(yield* Effect.flip(build({ directory: `${directory}/threads` }))).toMatchObject({
+            reason: "NotDelegated"
+          })
+          expect(directories(`${directory}/threads`)).toEqual([])
+          Fs.rmdirSync(`${directory}/threads`)
+        }))
+    })
+
+    for (
+      const [controller, file, options, expected] of [
+        ["memory", "memory.max", { memory: 2 ** 27 }, `${2 ** 27}\n`],
+        ["cpu", "cpu.max", { cpuShare: 0.5 }, "50000 100000\n"],
+        ["pids", "pids.max", { processes: 20 }, "20\n"]
+      ] as const
+    ) {
+      if (available.includes(controller)) {
+        it.scopedLive(`sets ${file} for each job`, () =>
+          Effect.gen(function*() {
+            const { stdout } = yield* run(
+              sh(`cat ${directory}/joblib-*/$(basename $(sed -n 's/^0:://p' /proc/self/cgroup))/${file}`)
+            )
+            expect(stdout).toBe(expected)
+          }).pipe(Effect.provide(limited(options))))
+      } else {
+        it.live(`tells that ${Object.keys(options)[0]} cannot be limited here, where there is no ${controller} controller`, () =>
+          Effect.gen(function*() {
+            const error = yield* Effect.flip(build(options))
+            expect(error).toMatchObject({ _tag: "CgroupError", reason: "ControllerUnavailable", directory })
+            expect(error.message).toContain(controller)
+          }))
+      }
+    }
+  })
+}
+
+withoutCgroups()
+if (delegated._tag === "Right") withCgroups(delegated.right)
+else {
+  describe("CgroupLimits, with real cgroups", () => {
+    it.live(`cannot be tested here: ${delegated.left.message}`, () =>
+      Effect.gen(function*() {
+        expect(yield* Effect.flip(build())).toMatchObject({ _tag: "CgroupError", reason: delegated.left.reason })
+      }))
+  })
+}
