@@ -23,12 +23,13 @@ beforeAll(async () => {
 
 afterAll(() => Effect.runPromise(Scope.close(programs, Exit.void)))
 
-/** Does this to a host, and checks that nothing of its jobs is left two seconds later. */
+/** Does this to a host, and checks that nothing of its jobs is left two seconds after its end. */
 const kill = (host: Hosts.Host, how: Effect.Effect<unknown>) =>
   Effect.gen(function*() {
     const [, guardian] = yield* host.says(/^guardian (\d+)$/m)
     guardians.push(Number(guardian))
     yield* how
+    yield* host.exited
     const begin = performance.now()
     yield* Processes.none(() => Processes.carrying(host.token))
     assert.isBelow(performance.now() - begin, 2000)
@@ -39,7 +40,7 @@ const signal = (host: Hosts.Host, signal: NodeJS.Signals) => Effect.sync(() => p
 describe.each(Hosts.deaths)("a host that ends by %s", (death) => {
   /** A signal comes from outside, at any instruction of the host; the rest it does to itself. */
   const die = (host: Hosts.Host, delay: number): Effect.Effect<unknown> =>
-    death.startsWith("SIG") ? Effect.delay(signal(host, death as NodeJS.Signals), delay) : host.exited
+    death.startsWith("SIG") ? Effect.delay(signal(host, death as NodeJS.Signals), delay) : Effect.void
 
   const idle = (jobs: number, runMain: boolean) =>
     Effect.gen(function*() {

@@ -12,38 +12,47 @@ trap '' HUP INT QUIT PIPE TERM
 mark=$1 cgroup=$2 slots=0 groups=
 
 signal_groups() {
-  for pgid in $groups; do kill -s "$1" -- "-$pgid"; done
+  for pgid in $groups; do kill "-$1" "-$pgid"; done
 }
 
-# Forgets the groups that are gone, since their ids may be taken anew. Fails when none is left.
-some_group_lives() {
+# Forgets the groups that are gone, since their ids may be taken anew.
+forget_gone() {
   living=
-  for pgid in $groups; do kill -s 0 -- "-$pgid" && living="$living $pgid"; done
+  for pgid in $groups; do kill -0 "-$pgid" && living="$living $pgid"; done
   groups=$living
-  [ "$groups" ]
 }
 
-# In "command eval", here and below, a fork that fails is an error like any other; elsewhere dash and ash would leave.
+# Signals each group that has a member with the mark, unless it is one of $groups, and makes it one: such are jobs that
+# were never registered, and what has left the group of its job. Finds nothing where there is no /proc.
+signal_marked() {
+  marked=
+  # In "command eval" a fork that fails is an error like any other; elsewhere dash and ash would leave.
+  command eval 'marked=$(grep -ls -- "$mark" /proc/[0-9]*/environ)'
+  for environ in $marked; do
+    pgid=
+    read_pgid <"\${environ%environ}stat"
+    [ "$pgid" -gt 1 ] || continue
+    case "$groups " in *" $pgid "*) continue ;; esac
+    groups="$groups $pgid"
+    kill "-$1" "-$pgid"
+    kill -CONT "-$pgid"
+  done
+}
+
+# State, parent and group follow the program's name, which may contain anything.
+read_pgid() {
+  stat=
+  while read -r line; do stat=$line; done
+  set -- \${stat##*) }
+  pgid=$3
+}
+
 pause() {
-  command eval 'sleep 0.05'
+  command eval 'sleep 0.1'
 }
 
 kill_cgroup() {
   [ ! "$cgroup" ] || echo 1 >"$cgroup/cgroup.kill"
-}
-
-# Kills every process that carries the mark, with its group. Fails when there is none.
-sweep() {
-  found=
-  command eval 'found=$(grep -lsF -- "$mark" /proc/[0-9]*/environ)'
-  for environ in $found; do
-    pid=\${environ#/proc/} pid=\${pid%/environ} stat=
-    read -r stat <"/proc/$pid/stat"
-    set -- \${stat##*) } # what follows the program's name: state, parent, group
-    case $3 in [2-9]* | 1?*) kill -s KILL -- "-$3" ;; esac
-    kill -s KILL "$pid"
-  done
-  [ "$found" ]
 }
 
 while read -r slot pgid; do
@@ -59,8 +68,11 @@ done
 
 signal_groups TERM
 signal_groups CONT
-tries=20
-while some_group_lives && [ "$tries" -gt 0 ]; do
+tries=8
+while [ "$tries" -gt 0 ]; do
+  signal_marked TERM
+  forget_gone
+  [ "$groups" ] || break
   tries=$((tries - 1))
   pause
 done
@@ -68,11 +80,13 @@ signal_groups KILL
 kill_cgroup
 
 # A process that is in its exec shows no environment, and one that forks may slip through a pass: the sweep is over after
-# eight passes in a row without a find, or after two hundred.
+# five passes in a row without a find, or after a hundred.
 empty=0 passes=0
-while [ "$empty" -lt 8 ] && [ "$passes" -lt 200 ]; do
+while [ "$empty" -lt 5 ] && [ "$passes" -lt 100 ]; do
+  groups=
+  signal_marked KILL
+  if [ "$groups" ]; then empty=0; else empty=$((empty + 1)); fi
   passes=$((passes + 1))
-  if sweep; then empty=0; else empty=$((empty + 1)); fi
   pause
 done
 

@@ -80,11 +80,22 @@ describe("guardianScript", () => {
       for (const job of [never, once, cutShort, replaced]) assert.isTrue(Processes.isAlive(job.pid))
     }))
 
-  it.scopedLive("kills what carries its mark though it was never registered, and that one's group", () =>
+  it.scopedLive("asks a job to end that carries its mark, though it was never registered", () =>
+    Effect.gen(function*() {
+      const guardian = yield* startScript
+      const job = yield* startJob("trap 'echo goodbye; exit' TERM; echo up; while :; do sleep 0.01; done", {
+        [guardian.mark]: "1"
+      })
+      guardian.input.end()
+      yield* job.says(/goodbye/)
+      yield* guardian.exited
+    }))
+
+  it.scopedLive("ends what carries its mark, wherever it has gone, and what is in one group with it", () =>
     Effect.gen(function*() {
       const guardian = yield* startScript
       const marked = { [guardian.mark]: "1" }
-      const unregistered = yield* startJob("env -i sleep 1000 & echo up; wait", marked)
+      const unregistered = yield* startJob("trap '' TERM; env -i sleep 1000 & echo up; wait", marked)
       const escaped = yield* startJob(
         `exec "${process.execPath}" -e '
         const options = { detached: true, stdio: "ignore" }
