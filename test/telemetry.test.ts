@@ -72,8 +72,8 @@ describe("telemetry", () => {
       expect(killed?.attributes).toMatchObject({ "job.signal": "SIGTERM", "job.stop_reason": "caller" })
       expect(failed?.status.code).toBe(2)
 
-      const points = (name: string) =>
-        metrics.filter((metric) => metric.descriptor.name === name).flatMap((m) => m.dataPoints)
+      const points = (name: string): ReadonlyArray<{ readonly attributes: Attributes; readonly value: unknown }> =>
+        metrics.find((metric) => metric.descriptor.name === name)?.dataPoints ?? []
       for (
         const name of [
           "joblib_jobs_running",
