@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { spawn as spawnChild } from "node:child_process"
+import { randomUUID } from "node:crypto"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
@@ -42,8 +43,8 @@ const run = (spec: JobSpec.JobSpec) =>
     return { end, stdout: recorder.text("stdout") }
   })
 
-/** Leaves the group and the environment of its job, says who and where it is, and runs until a signal ends it. */
-const escape = "env -i setsid sh -c 'echo $$; exec sleep 600'"
+/** Leaves the group and the environment of its job, says who it is, and runs until a signal ends it. */
+const escape = "env -i setsid sh -c 'echo $$; sleep 600; :'"
 
 const withoutCgroups = () => {
   describe("CgroupLimits", () => {
@@ -181,21 +182,26 @@ const withCgroups = (directory: string) => {
         yield* Processes.none(alive)
       }))
 
-    it.scopedLive("ends the tree when the host dies, and removes its cgroups", () =>
-      Effect.gen(function*() {
-        const program = yield* Hosts.build("cgroupHost.ts")
-        const host = spawnChild(
-          process.execPath,
-          [program, `sed -n 's/^0:://p' /proc/self/cgroup; trap '' TERM; ${escape}`],
-          { stdio: ["ignore", "pipe", "inherit"] }
-        )
-        const says = Hosts.waitForOutput(host.stdout)
-        const [, own = "", pid = ""] = yield* says(/^.*(\/joblib-[-0-9a-f]{36})\/\d+\n(\d+)\n/)
-        expect(Fs.existsSync(directory + own)).toBe(true)
-        host.kill("SIGKILL")
-        yield* Processes.eventually(() => Processes.isAlive(Number(pid)), (isAlive) => !isAlive)
-        yield* Processes.eventually(() => Fs.existsSync(directory + own), (exists) => !exists)
-      }))
+    for (const jobs of [1, 40]) {
+      it.scopedLive(`ends the tree of each of ${jobs} jobs when the host dies, and removes its cgroups`, () =>
+        Effect.gen(function*() {
+          const program = yield* Hosts.build("cgroupHost.ts")
+          const token = `joblib-test-${randomUUID()}`
+          const script = `sed -n 's/^0:://p' /proc/self/cgroup; trap '' TERM; ${escape} ${token}`
+          const host = spawnChild(process.execPath, [program, script, `${jobs}`], {
+            stdio: ["ignore", "pipe", "inherit"]
+          })
+          // Of many, some are by then still on their way into their cgroups.
+          const says = Hosts.waitForOutput(host.stdout)
+          const [, own = ""] = yield* says(/^.*(\/joblib-[-0-9a-f]{36})\/\d+\n(.*\n)*\d+\n/)
+          expect(Fs.existsSync(directory + own)).toBe(true)
+          expect(Processes.carrying(token).length).toBeGreaterThan(0)
+          host.kill("SIGKILL")
+          yield* Processes.none(() => Processes.carrying(token))
+          yield* Processes.eventually(() => Fs.existsSync(directory + own), (exists) => !exists)
+          expect(Processes.carrying(token)).toEqual([])
+        }))
+    }
 
     it.scopedLive("says so where no cgroup can be made for a job, and makes the next", () =>
       Effect.gen(function*() {
@@ -236,6 +242,44 @@ const withCgroups = (directory: string) => {
           Fs.rmdirSync(`${directory}/threads`)
         }))
     })
+
+    // A controller that no option needs shows on more machines how one is enabled and set.
+    if (available.includes("hugetlb")) {
+      const settings = (value: string) => [{ controller: "hugetlb", file: "hugetlb.2MB.max", value }]
+
+      /** Undoes what the layer does once and for all where a cgroup is delegated to it. */
+      const restored = Effect.acquireRelease(
+        Effect.sync(() => Fs.readFileSync(`${directory}/cgroup.subtree_control`, "utf8").includes("hugetlb")),
+        (wasEnabled) =>
+          Effect.sync(() => wasEnabled || Fs.writeFileSync(`${directory}/cgroup.subtree_control`, "-hugetlb"))
+      )
+
+      it.scopedLive("enables a controller, and sets its limit for each job", () =>
+        Effect.gen(function*() {
+          yield* restored
+          const { create } = yield* Cgroups.make(undefined, settings("4194304"))
+          for (const cgroup of [create(), create()]) {
+            expect(Fs.readFileSync(`${cgroup.path}/hugetlb.2MB.max`, "utf8")).toBe("4194304\n")
+          }
+        }))
+
+      it.scopedLive("tells of a limit that the kernel refuses, and of processes that are in the way", () =>
+        Effect.gen(function*() {
+          yield* restored
+          expect(yield* Effect.flip(Cgroups.make(undefined, settings("nonsense")))).toMatchObject({
+            reason: "InvalidLimit"
+          })
+          const own = yield* ownDirectory
+          Fs.writeFileSync(`${directory}/cgroup.subtree_control`, "+hugetlb")
+          const { process, recorder } = yield* spawn(
+            sh(`echo 0 >${own}/cgroup.procs; echo ready; exec sleep 600`)
+          )
+          yield* recorder.line("stdout")
+          expect(yield* Effect.flip(Cgroups.make(own, settings("0")))).toMatchObject({ reason: "NotDelegated" })
+          yield* process.signal("SIGKILL")
+          yield* process.awaitGone
+        }).pipe(Effect.provide(limited())))
+    }
 
     for (
       const [controller, file, options, expected] of [
