@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
+import type { Attributes } from "@opentelemetry/api"
 import {
   AggregationTemporality,
   InMemoryMetricExporter,
