@@ -139,29 +139,6 @@ export const suite = ({ job, name, often, spawner }: Setup) =>
       )
 
       test(
-        "3,600 subscribers of one job, who then wait a second each, are done within ten, with the exact bytes",
-        Effect.gen(function*() {
-          const jobs = yield* JobCoordinator
-          const id = yield* jobs.start(job({
-            output: [
-              { data: "one" },
-              { at: "300 millis", source: "stderr", data: "two" },
-              { at: "900 millis", data: "three" }
-            ],
-            end: { at: "1 second", code: 0 }
-          }))
-          const begin = yield* Clock.currentTimeMillis
-          const texts = yield* Effect.forEach(
-            Array.from({ length: 3600 }),
-            () => Effect.zipLeft(textOf(jobs.output(id)), Effect.sleep("1 second")),
-            { concurrency: "unbounded" }
-          )
-          assert.isBelow((yield* Clock.currentTimeMillis) - begin, 10_000)
-          assert.deepStrictEqual(new Set(texts), new Set(["onetwothree"]))
-        })
-      )
-
-      test(
         "whoever comes later sees the same bytes at the same offsets, and then the end",
         Effect.gen(function*() {
           const jobs = yield* JobCoordinator
