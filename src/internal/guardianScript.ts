@@ -55,6 +55,9 @@ kill_cgroup() {
   [ ! "$cgroup" ] || echo 1 >"$cgroup/cgroup.kill"
 }
 
+# bash leaves at a fork that fails even so: then at least the groups are killed.
+trap 'signal_groups KILL' EXIT
+
 while read -r slot pgid; do
   eval "group$slot=\\$pgid"
   [ "$slot" -lt "$slots" ] || slots=$((slot + 1))
@@ -74,7 +77,7 @@ while [ "$tries" -gt 0 ]; do
   forget_gone
   [ "$groups" ] || break
   tries=$((tries - 1))
-  pause
+  pause || break
 done
 signal_groups KILL
 kill_cgroup
