@@ -197,8 +197,8 @@ export class OutputLog {
   }
 
   private canGrow(last: Piece, source: OutputSource, length: number): boolean {
-    return last.source === source && last.storage === this.slab && last.start + last.length === this.slabUsed &&
-      this.slabUsed + length <= this.slab.length && last.length + length <= this.maxMerged
+    return last.source === source && last.storage === this.slab && this.slabUsed + length <= this.slab.length &&
+      last.length + length <= this.maxMerged
   }
 
   private grow(last: Piece, bytes: Uint8Array): void {
