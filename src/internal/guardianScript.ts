@@ -55,8 +55,8 @@ kill_cgroup() {
   [ ! "$cgroup" ] || echo 1 >"$cgroup/cgroup.kill"
 }
 
-# bash leaves at a fork that fails even so: then at least the groups are killed.
-trap 'signal_groups KILL' EXIT
+# bash leaves at a fork that fails even so: then at least the groups and the cgroup are killed.
+trap 'signal_groups KILL; kill_cgroup' EXIT
 
 while read -r slot pgid; do
   eval "group$slot=\\$pgid"
