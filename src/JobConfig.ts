@@ -96,17 +96,20 @@ export const defaults: Settings = {
   guardian: "on"
 }
 
+const wholeNumber = (n: number, least: number): number => n >= least ? Math.floor(n) : least
+
 /**
- * The settings, the defaults standing for what is absent.
+ * The settings, the defaults standing for what is absent. Numbers are rounded down, and what is less than none counts as
+ * none (a mailbox has room for one at least).
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = (partial: PartialSettings): Settings => ({
-  mailboxCapacity: partial.mailboxCapacity ?? defaults.mailboxCapacity,
-  maxRunning: partial.maxRunning ?? defaults.maxRunning,
-  maxSubscribers: partial.maxSubscribers ?? defaults.maxSubscribers,
-  maxSubscribersPerJob: partial.maxSubscribersPerJob ?? defaults.maxSubscribersPerJob,
+  mailboxCapacity: wholeNumber(partial.mailboxCapacity ?? defaults.mailboxCapacity, 1),
+  maxRunning: wholeNumber(partial.maxRunning ?? defaults.maxRunning, 0),
+  maxSubscribers: wholeNumber(partial.maxSubscribers ?? defaults.maxSubscribers, 0),
+  maxSubscribersPerJob: wholeNumber(partial.maxSubscribersPerJob ?? defaults.maxSubscribersPerJob, 0),
   stop: {
     signal: partial.stop?.signal ?? defaults.stop.signal,
     gracePeriod: Duration.decode(partial.stop?.gracePeriod ?? defaults.stop.gracePeriod)
@@ -114,11 +117,11 @@ export const make = (partial: PartialSettings): Settings => ({
   drainTimeout: Duration.decode(partial.drainTimeout ?? defaults.drainTimeout),
   retention: {
     timeToLive: Duration.decode(partial.retention?.timeToLive ?? defaults.retention.timeToLive),
-    maxEnded: partial.retention?.maxEnded ?? defaults.retention.maxEnded
+    maxEnded: wholeNumber(partial.retention?.maxEnded ?? defaults.retention.maxEnded, 0)
   },
   output: {
-    maxBytesPerJob: partial.output?.maxBytesPerJob ?? defaults.output.maxBytesPerJob,
-    maxBytes: partial.output?.maxBytes ?? defaults.output.maxBytes
+    maxBytesPerJob: wholeNumber(partial.output?.maxBytesPerJob ?? defaults.output.maxBytesPerJob, 0),
+    maxBytes: wholeNumber(partial.output?.maxBytes ?? defaults.output.maxBytes, 0)
   },
   guardian: partial.guardian ?? defaults.guardian
 })
@@ -158,7 +161,10 @@ const count = (name: string) => positive(Config.integer(name))
 const limit = (name: string) => positive(Config.number(name))
 
 const positive = (config: Config.Config<number>) =>
-  Config.validate(config, { message: "Expected a number above 0", validation: (n) => n > 0 })
+  Config.validate(config, {
+    message: "Expected a whole number above 0",
+    validation: (n) => n > 0 && (Number.isInteger(n) || n === Infinity)
+  })
 
 const isSignal = (text: string): text is Signal => (Signal.literals as ReadonlyArray<string>).includes(text)
 
