@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Runtime from "effect/Runtime"
+import { nextTurn } from "./nextTurn.ts"
 
 /** Resumes the caller of a request. Only the first answer counts. */
 export type Reply<A, E = never> = (answer: Exit.Exit<A, E>) => void
@@ -46,11 +47,15 @@ interface Envelope<Message, Stopped> {
   withdrawn: boolean
 }
 
+/** A fiber that asks as soon as it is answered, again and again, would never let the event loop have its turn. */
+const stepsPerTurn = 512
+
 export const make = <Message, Stopped>(options: Options<Message, Stopped>): Effect.Effect<Actor<Message, Stopped>> =>
   Effect.map(Queue.bounded<Envelope<Message, Stopped>>(options.capacity), (mailbox) => {
     const fork = Runtime.runFork(options.runtime)
     let notices: Array<Message> = []
     let awake = false
+    let steps = 0
     let stopped = false
 
     const wake = () => {
@@ -60,6 +65,7 @@ export const make = <Message, Stopped>(options: Options<Message, Stopped>): Effe
     }
 
     const run: Effect.Effect<void> = Effect.suspend(() => {
+      if (++steps % stepsPerTurn === 0) return Effect.zipRight(nextTurn, run)
       if (notices.length > 0) return Effect.zipRight(receiveNotices, run)
       const depth = size(mailbox)
       options.onDepth?.(depth)
