@@ -19,9 +19,14 @@ export class Cgroup {
     return child
   }
 
-  /** Throws what the file system does; never makes a file where there is none. */
+  /** Throws what the file system does. Some files may only be written; and none must be made where there is none. */
   write(file: string, value: string): void {
-    Fs.writeFileSync(`${this.path}/${file}`, value, { flag: "r+" })
+    const descriptor = Fs.openSync(`${this.path}/${file}`, Fs.constants.O_WRONLY)
+    try {
+      Fs.writeSync(descriptor, value)
+    } finally {
+      Fs.closeSync(descriptor)
+    }
   }
 
   /** The words in a file, or none if it cannot be read. */
