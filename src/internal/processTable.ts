@@ -16,7 +16,7 @@ export type Snapshot = ReadonlyMap<number, Members>
 export interface ProcessTable {
   /**
    * All groups as they were a moment ago. A snapshot costs some 10 µs a process: those who ask share one, and a new
-   * one is made only after ten times as long as the last took, or for somebody who asks for another than that.
+   * one is made only after ten times the processor time of the last, or for somebody who asks for another than that.
    */
   readonly snapshot: (otherThan?: Snapshot) => Effect.Effect<Snapshot>
 }
@@ -26,11 +26,11 @@ export const make: Effect.Effect<ProcessTable> = Effect.sync(() => {
   let staleAt = 0
 
   const renew = Effect.suspend(() => {
-    const begin = performance.now()
+    const before = process.cpuUsage()
     return Effect.map(scan, (snapshot) => {
-      const end = performance.now()
+      const { system, user } = process.cpuUsage(before)
       latest = snapshot
-      staleAt = end + 10 * (end - begin)
+      staleAt = performance.now() + 10 * (user + system) / 1000
       return snapshot
     })
   })
