@@ -182,6 +182,35 @@ const withCgroups = (directory: string) => {
         yield* Processes.none(alive)
       }))
 
+    if (process.getuid?.() === 0) {
+      it.scopedLive("needs no more of root than the delegation", () =>
+        Effect.gen(function*() {
+          const directory = yield* ownDirectory
+          const nobody = 65534
+          for (const file of ["", "/cgroup.procs", "/cgroup.subtree_control"]) {
+            Fs.chownSync(directory + file, nobody, nobody)
+          }
+          const program = yield* Hosts.build("cgroupHost.ts")
+          Fs.chmodSync(Path.dirname(program), 0o755)
+          const host = spawnChild(
+            "sh",
+            ["-c", "read go && exec \"$@\"", "sh", process.execPath, program, `id -u; ${escape} & exit`, "1"],
+            { uid: nobody, gid: nobody, stdio: ["pipe", "pipe", "inherit"] }
+          )
+          Fs.writeFileSync(`${directory}/cgroup.procs`, `${host.pid}`)
+          host.stdin.end("go\n")
+          const [, uid, pid] = yield* Hosts.waitForOutput(host.stdout)(/^(\d+)\n(\d+)\n/)
+          expect(Number(uid)).toBe(nobody)
+          host.kill("SIGKILL")
+          yield* Processes.eventually(() => Processes.isAlive(Number(pid)), (isAlive) => !isAlive)
+          yield* Processes.eventually(() => directories(directory), (left) => left.length === 0)
+          yield* Processes.eventually(
+            () => Fs.readFileSync(`${directory}/cgroup.events`, "utf8"),
+            (events) => events.includes("populated 0")
+          )
+        }))
+    }
+
     for (const jobs of [1, 40]) {
       it.scopedLive(`ends the tree of each of ${jobs} jobs when the host dies, and removes its cgroups`, () =>
         Effect.gen(function*() {
