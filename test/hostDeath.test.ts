@@ -116,7 +116,7 @@ describe("a guardian", () => {
 
   it.live("goes when its work is done, and nothing comes after it", () =>
     Effect.gen(function*() {
-      yield* Processes.none(() => guardians.filter(Processes.isAlive))
+      yield* Processes.none(() => guardians.filter(Processes.isGuardian))
       assert.isEmpty(Processes.carrying(Hosts.everyToken))
     }))
 })
