@@ -5,7 +5,9 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import type { OutputStoreError } from "../JobError.ts"
 import type { JobId } from "../JobId.ts"
+import type { OutputChunk } from "../Output.ts"
 import type { StoredOutput } from "../OutputStore.ts"
+import { recordBytes } from "./segment.ts"
 import { StoredJob, wrap } from "./storedJob.ts"
 
 export interface Settings {
@@ -44,14 +46,17 @@ export class FileSystemStore {
       )
       const job = new StoredJob(this.fs, path, segmentBytes, () => this.ages++, pinned)
       this.jobs.add(job)
-      const hasRoom = () => job.size < maxBytes && this.size < this.settings.maxBytes
+      const hasRoom = () => onFull === "evict" || job.size < maxBytes && this.size < this.settings.maxBytes
+      const makeRoom = onFull === "evict" ? this.makeRoom(job, maxBytes) : Effect.void
       const read = this.reads.withPermits(1)
       return {
-        append: (chunks) =>
-          Effect.zipRight(
-            job.append(chunks),
-            onFull === "stop" ? Effect.sync(hasRoom) : Effect.as(this.makeRoom(job, maxBytes), true)
-          ),
+        append: Effect.fnUntraced(function*(chunks) {
+          for (const some of inParts(chunks, segmentBytes)) {
+            yield* job.append(some)
+            yield* makeRoom
+          }
+          return hasRoom()
+        }),
         read: (selection, from, to) => read(job.read(selection, from, to)),
         start: (selection) => job.start(selection),
         tail: (selection, bytes, to) => read(job.tail(selection, bytes, to)),
@@ -75,10 +80,11 @@ export class FileSystemStore {
       if (grown.size > maxBytes && grown.isSegmented && !grown.isPinned) return grown
       return this.size > this.settings.maxBytes ? this.oldest(grown) : undefined
     }
-    return next() === undefined ? Effect.void : this.evictions.withPermits(1)(Effect.gen(function*() {
-      // What cannot be removed is one job's trouble, and must not become that of the others.
+    // What cannot be removed is one job's trouble, and must not become that of the others.
+    const evict = Effect.gen(function*() {
       for (let job = next(); job !== undefined; job = next()) yield* logged(job.evict)
-    }))
+    })
+    return Effect.suspend(() => next() === undefined ? Effect.void : this.evictions.withPermits(1)(evict))
   }
 
   private oldest(grown: StoredJob): StoredJob | undefined {
@@ -92,3 +98,18 @@ export class FileSystemStore {
 }
 
 const logged = Effect.catchAll((error: OutputStoreError) => Effect.logWarning("Output could not be removed", error))
+
+/** Parts of which each is a chunk, or no larger than so many bytes on disk: room is made after each of them. */
+const inParts = (chunks: ReadonlyArray<OutputChunk>, maxBytes: number): ReadonlyArray<ReadonlyArray<OutputChunk>> => {
+  const parts: Array<Array<OutputChunk>> = []
+  let size = Infinity
+  for (const chunk of chunks) {
+    size += chunk.bytes.length + recordBytes
+    if (size <= maxBytes) parts.at(-1)?.push(chunk)
+    else {
+      parts.push([chunk])
+      size = chunk.bytes.length + recordBytes
+    }
+  }
+  return parts
+}

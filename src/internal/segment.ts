@@ -14,7 +14,8 @@ export type Selection = "all" | OutputSource
 
 type FileName = `${OutputSource}.log` | "order.bin"
 
-const recordBytes = 4
+/** What each run of bytes costs besides its bytes. */
+export const recordBytes = 4
 const stderrBit = 0x8000_0000
 const maxRun = 0x7fff_ffff
 const recordsPerCheckpoint = 4096
