@@ -98,8 +98,11 @@ export class NodeProcess implements Process {
     stream.on("resume", () => {
       if ((this.held & bit) !== 0) stream.pause()
     })
-    // After the end, an error, or a cut.
-    stream.on("close", () => this.listener.onOutputEnd(source))
+    stream.on("end", () => this.listener.onOutputEnd(source))
+    // After an error or a cut.
+    stream.on("close", () => {
+      if (!stream.readableEnded) this.listener.onOutputEnd(source)
+    })
     stream.on("error", ignore)
   }
 
