@@ -462,7 +462,7 @@ describe("whatever is written and read, and when", () => {
           FastCheck.integer({ min: 1, max: 60_000 }),
           (writes, readers, maxBytes) => Effect.runPromise(check(writes, readers, maxBytes))
         ),
-        { numRuns: 50 }
+        { numRuns: 30 }
       )
     ))
 

@@ -57,6 +57,10 @@ export const settle = Effect.zipRight(
   Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 )
 
+/** Waits for something that the event loop brings about. */
+export const until = (condition: () => boolean): Effect.Effect<void> =>
+  Effect.suspend(() => condition() ? Effect.void : Effect.zipRight(settle, until(condition)))
+
 /** A variable that every job carries from now on; `alive` finds those that are left. */
 export const mark = (): { readonly alive: () => ReadonlyArray<number> } => {
   const token = randomUUID()
