@@ -68,8 +68,9 @@ export class StoredJob {
     return this.change(
       "write",
       Effect.gen(this, function*() {
+        // Not as soon as it is full: who follows a file needs time to read what is written last before its name changes.
+        if (this.last.size > 0 && this.last.size >= this.segmentBytes) yield* this.beginSegment
         yield* this.last.append(this.fs, chunks)
-        if (this.last.size >= this.segmentBytes) yield* this.beginSegment
       })
     )
   }
