@@ -2,8 +2,8 @@ import { defineConfig } from "vitest/config"
 
 const { JOBLIB_TEST_CAPACITY: capacity, JOBLIB_TEST_REPORT: report } = process.env
 
-/** Tests of what was built, which no capacity of a queue changes. */
-const builtTests = ["test/bin.test.ts", "test/package.test.ts", "test/readme.test.ts"]
+/** Tests of what was built, and of hosts that are bundled: no capacity reaches them. */
+const builtTests = ["test/bin.test.ts", "test/package.test.ts", "test/readme.test.ts", "test/hostDeath.test.ts"]
 
 export default defineConfig({
   test: {
