@@ -24,8 +24,11 @@ export interface Setup {
   readonly name: string
   readonly spawner: Layer.Layer<ProcessSpawner>
   readonly job: Job
-  /** How often a job is started and waited for, one at a time. */
+  /** How many jobs are started from 100 fibers, and how many one after the other. */
+  readonly many: number
   readonly often: number
+  /** Whether children that ignore the signal of a stop are ended. */
+  readonly endsGroups: boolean
 }
 
 const running = { output: [{ data: "up" }] }
@@ -33,10 +36,12 @@ const short = { output: [{ data: "up" }], end: { code: 0 } }
 
 const bytesOf = (chunks: Chunk.Chunk<Uint8Array>) => latin1(chunks)
 
-export const suite = ({ job, name, often, spawner }: Setup) =>
+export const suite = ({ endsGroups, job, many, name, often, spawner }: Setup) =>
   describe(name, () => {
     const processes = mark()
     afterAll(() => assert.deepStrictEqual(processes.alive(), [], "no process is left"))
+
+    const stubborn = endsGroups ? { ignores: ["SIGTERM" as const] } : {}
 
     const test = (
       promise: string,
@@ -263,10 +268,10 @@ export const suite = ({ job, name, often, spawner }: Setup) =>
 
     describe("many at once", () => {
       test(
-        "1,000 jobs from 100 fibers, each printing its own number on both streams",
+        `${many} jobs from 100 fibers, each printing its own number on both streams`,
         Effect.gen(function*() {
           const jobs = yield* JobCoordinator
-          const numbers = Array.from({ length: 1000 }, (_, i) => i)
+          const numbers = Array.from({ length: many }, (_, i) => i)
           const ids = yield* Effect.forEach(numbers, (i) =>
             jobs.start(job({
               output: [{ data: `out ${i}` }, { source: "stderr", data: `err ${i}` }],
@@ -279,7 +284,7 @@ export const suite = ({ job, name, often, spawner }: Setup) =>
               assert.strictEqual(bytesOf(yield* Stream.runCollect(jobs.stderr(id))), `err ${i}`)
               assert.deepStrictEqual(yield* jobs.wait(id), new Exited({ code: i % 256 }))
             }), { concurrency: 100 })
-          assert.strictEqual(new Set(ids).size, 1000)
+          assert.strictEqual(new Set(ids).size, many)
         })
       )
 
@@ -321,10 +326,10 @@ export const suite = ({ job, name, often, spawner }: Setup) =>
       )
 
       test(
-        "the whole group ends, children that ignore the signal too",
+        endsGroups ? "the whole group ends, children that ignore the signal too" : "the signal goes to the whole group",
         Effect.gen(function*() {
           const jobs = yield* JobCoordinator
-          const id = yield* up({ ...running, children: [{}, { ignores: ["SIGTERM"], output: [{ data: "up" }] }] })
+          const id = yield* up({ ...running, children: [{}, { ...stubborn, output: [{ data: "up" }] }] })
           assert.deepStrictEqual(
             yield* jobs.stop(id, { gracePeriod: "100 millis" }),
             new Killed({ signal: "SIGTERM" })
@@ -336,7 +341,9 @@ export const suite = ({ job, name, often, spawner }: Setup) =>
         "what a leader leaves behind is ended after it; its status is the leader's",
         Effect.gen(function*() {
           const jobs = yield* JobCoordinator
-          const id = yield* jobs.start(job({ end: { code: 7 }, children: [{}, { output: [{ data: "child" }] }] }))
+          const id = yield* jobs.start(
+            job({ end: { code: 7 }, children: endsGroups ? [{}, { output: [{ data: "child" }] }] : [] })
+          )
           assert.deepStrictEqual(yield* jobs.wait(id), new Exited({ code: 7 }))
           assert.deepStrictEqual((yield* jobs.info(id)).stopReason, Option.none())
         })
@@ -453,7 +460,7 @@ export const suite = ({ job, name, often, spawner }: Setup) =>
             const ids = yield* Effect.all([
               up(running),
               up({ ...running, ignores: ["SIGTERM"] }),
-              up({ ...running, children: [{ ignores: ["SIGTERM"] }] })
+              up({ ...running, children: [stubborn] })
             ])
             const waits = yield* Effect.forEach(ids, (id) =>
               Effect.fork(jobs.wait(id)))
