@@ -8,13 +8,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import { JobCoordinator } from "../src/JobCoordinator.ts"
 import type * as JobId from "../src/JobId.ts"
 import * as JobSpec from "../src/JobSpec.ts"
 import * as ProcessSpawner from "../src/ProcessSpawner.ts"
 import * as SimulatedProcesses from "../src/SimulatedProcesses.ts"
+import { memoryInUse } from "./fixtures/garbage.ts"
 import { over, settle, textOf } from "./utils.ts"
 
 const isLong = process.env["JOBLIB_TEST_RUNS"] !== undefined
@@ -25,17 +24,7 @@ const batchSize = 100
 const size = 100
 const hour = 3_600_000
 
-setFlagsFromString("--expose-gc")
-const collectGarbage: () => void = runInNewContext("gc")
-
-/** Bytes of heap that something still refers to. */
-const heapUsed = Effect.zipRight(
-  settle,
-  Effect.sync(() => {
-    collectGarbage()
-    return process.memoryUsage().heapUsed
-  })
-)
+const heapUsed = Effect.zipRight(settle, Effect.sync(memoryInUse))
 
 /** How many sleeps the clock of the test has. */
 const timers = Effect.map(TestClock.sleeps(), Chunk.size)
