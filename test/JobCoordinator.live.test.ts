@@ -271,6 +271,19 @@ describe("input", () => {
 })
 
 describe("backpressure", () => {
+  it.live("readers that keep up lose nothing, however fast the job writes more than is kept", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const total = 100_000_000
+      const id = yield* jobs.start(run("head", "-c", String(total), "/dev/zero"))
+      const counts = yield* Effect.forEach(
+        Array.from({ length: 50 }),
+        () => Stream.runFold(jobs.output(id), 0, (sum, chunk) => sum + chunk.bytes.length),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(new Set(counts), new Set([total]))
+    }).pipe(Effect.provide(live())))
+
   it.scopedLive("a reader that blocks makes an endless writer wait, in bounded memory", () =>
     Effect.gen(function*() {
       const jobs = yield* JobCoordinator

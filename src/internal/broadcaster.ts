@@ -72,12 +72,14 @@ export const make = (options: {
 }): Effect.Effect<Broadcaster> =>
   Effect.gen(function*() {
     const { budget, config, count, id, store } = options
-    const log = new OutputLog(windowOf(store, options.maxBytes), budget)
+    const window = windowOf(store, options.maxBytes)
+    const log = new OutputLog(window, budget)
     const wakeUps = yield* WakeUps.make
     const subscriptions = new Set<Subscription>()
     let resume: Effect.Effect<void> = Effect.void
     let onStoreFull = () => {}
     let storeIsFull = false
+    let unannounced = 0
     let paused = false
     let removed = false
     budget.open(log)
@@ -158,6 +160,14 @@ export const make = (options: {
       forget()
     }
 
+    /** Readers are woken when it is cheap, but before much of what they have not had would have to go. */
+    const announce = (bytes: number): void => {
+      unannounced += bytes
+      const isUrgent = unannounced > window / 4
+      if (isUrgent) unannounced = 0
+      wakeUps.announce(isUrgent)
+    }
+
     const forget = (): void => {
       if (!removed || subscriptions.size > 0) return
       budget.close(log)
@@ -178,7 +188,7 @@ export const make = (options: {
       write: (source, bytes) => {
         const hasRoom = log.append(source, bytes)
         if (!hasRoom) paused = true
-        wakeUps.announce()
+        announce(bytes.length)
         archive?.advance()
         return hasRoom
       },
