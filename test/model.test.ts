@@ -54,6 +54,8 @@ interface Step {
   readonly delay: number
   /** After how many yields the caller leaves, if it does. */
   readonly patience: number | null
+  /** What it asks of the same job as soon as it has its answer. */
+  readonly next: Question | null
 }
 
 interface Program {
@@ -62,18 +64,26 @@ interface Program {
   readonly callers: ReadonlyArray<ReadonlyArray<Step>>
 }
 
+const Question = FastCheck.constantFrom<Question>("stop", "status", "wait", "output", "glance", "remove", "list")
+
 const Step: FastCheck.Arbitrary<Step> = FastCheck.record({
   question: FastCheck.oneof(
     { arbitrary: FastCheck.constant("start" as const), weight: 3 },
-    {
-      arbitrary: FastCheck.constantFrom<Question>("stop", "status", "wait", "output", "glance", "remove", "list"),
-      weight: 7
-    }
+    { arbitrary: Question, weight: 7 }
   ),
   which: FastCheck.nat(99),
   delay: FastCheck.constantFrom(0, 0, 0, 5, 10, 35),
-  patience: FastCheck.option(FastCheck.nat(12), { freq: 3 })
+  patience: FastCheck.option(FastCheck.nat(12), { freq: 3 }),
+  next: FastCheck.option(Question, { freq: 2 })
 })
+
+/** Small programs are many in no time, and large ones have most chances to go wrong. */
+const Callers = (maxLength: number) =>
+  FastCheck.array(FastCheck.array(Step, { minLength: 1, maxLength: 6, size: "max" }), {
+    minLength: 1,
+    maxLength,
+    size: "max"
+  })
 
 const Program: FastCheck.Arbitrary<Program> = FastCheck.record({
   order: FastCheck.record({ seed: FastCheck.nat(), opsBeforeYield: FastCheck.constantFrom(2048, 64) }),
@@ -82,11 +92,7 @@ const Program: FastCheck.Arbitrary<Program> = FastCheck.record({
     maxRunning: FastCheck.constantFrom(1000, 10, 1),
     maxEnded: FastCheck.constantFrom(1000, 3)
   }),
-  callers: FastCheck.array(FastCheck.array(Step, { minLength: 1, maxLength: 6, size: "max" }), {
-    minLength: 1,
-    maxLength: 100,
-    size: "max"
-  })
+  callers: FastCheck.oneof({ withCrossShrink: true }, Callers(3), Callers(10), Callers(100))
 })
 
 /** An id that no job has. */
@@ -145,6 +151,7 @@ const history = (program: Program): Effect.Effect<History & { readonly hanging: 
           const note = (answer: Answer) =>
             Effect.map(trace, ({ length }) => {
               calls.push({ question, id, asked, answered: moment++, traced: length, answer })
+              return answer
             })
           const asking = (question === "start" ? start(target) : ask(question, target as JobId.JobId)).pipe(
             Effect.catchAll(({ _tag }) => Effect.succeed<Answer>({ _tag: "Failed", error: _tag })),
@@ -153,14 +160,17 @@ const history = (program: Program): Effect.Effect<History & { readonly hanging: 
           if (patience === null) return yield* asking
           const fiber = yield* Effect.fork(asking)
           for (let turn = 0; turn < patience; turn++) yield* Effect.yieldNow()
-          if (Exit.isInterrupted(yield* Fiber.interrupt(fiber))) yield* note({ _tag: "Left" })
+          const exit = yield* Fiber.interrupt(fiber)
+          return Exit.isSuccess(exit) ? exit.value : yield* note({ _tag: "Left" })
         })
 
-      const step = ({ delay, patience, question, which }: Step) =>
+      const step = ({ delay, next, patience, question, which }: Step) =>
         Effect.gen(function*() {
           if (delay > 0) yield* Effect.sleep(delay)
           const command = commands[which % commands.length] as string
-          yield* call(question, question === "start" ? command : known.at(-1 - which % 20) ?? unknown, patience)
+          const id = known.at(-1 - which % 20) ?? unknown
+          const answer = yield* call(question, question === "start" ? command : id, patience)
+          if (next !== null) yield* call(next, answer._tag === "Started" ? answer.id : id)
         })
 
       yield* Effect.fork(Stream.runForEach(jobs.events, (event) => Effect.sync(() => events.push(event))))
