@@ -85,14 +85,36 @@ const Callers = (maxLength: number) =>
     size: "max"
   })
 
+const Order: FastCheck.Arbitrary<Order> = FastCheck.record({
+  seed: FastCheck.nat(),
+  opsBeforeYield: FastCheck.constantFrom(2048, 64)
+})
+
 const Program: FastCheck.Arbitrary<Program> = FastCheck.record({
-  order: FastCheck.record({ seed: FastCheck.nat(), opsBeforeYield: FastCheck.constantFrom(2048, 64) }),
+  order: Order,
   settings: FastCheck.record({
     mailboxCapacity: FastCheck.constantFrom(1024, 4, 1),
     maxRunning: FastCheck.constantFrom(1000, 10, 1),
     maxEnded: FastCheck.constantFrom(1000, 3)
   }),
   callers: FastCheck.oneof({ withCrossShrink: true }, Callers(3), Callers(10), Callers(100))
+})
+
+/** A hundred fibers that start jobs and list them, and end most. */
+const Storm: FastCheck.Arbitrary<Program> = FastCheck.record({
+  order: Order,
+  settings: FastCheck.constant({ mailboxCapacity: 1024, maxRunning: 1000, maxEnded: 1000 }),
+  callers: FastCheck.array(
+    FastCheck.nat().map((seed): ReadonlyArray<Step> => {
+      const step = { which: seed % 6, delay: seed % 3 * 5, patience: null, next: "list" } as const
+      return [
+        { ...step, question: "start" },
+        { ...step, question: seed % 2 === 0 ? "stop" : "wait" },
+        { ...step, question: "remove" }
+      ]
+    }),
+    { minLength: 100, maxLength: 100 }
+  )
 })
 
 /** An id that no job has. */
@@ -217,9 +239,9 @@ const runProgram = (program: Program) => {
 }
 
 /** Lets the event loop have its turn between programs, each of which runs in one go. */
-const check = (property: (program: Program) => void, numRuns: number) =>
+const check = (property: (program: Program) => void, numRuns: number, programs = Program) =>
   FastCheck.assert(
-    FastCheck.asyncProperty(Program, async (program) => {
+    FastCheck.asyncProperty(programs, async (program) => {
       property(program)
       await new Promise((resolve) => setImmediate(resolve))
     }),
@@ -241,5 +263,18 @@ describe("programs of up to 100 fibers, whose callers leave at random", () => {
       const brief = ({ calls, trace }: History) => [trace, calls.map(({ answer, question }) => [question, answer._tag])]
       assert.deepStrictEqual(brief(runProgram(program)), brief(runProgram(program)))
     }, Math.ceil(runs / 4))
+  })
+
+  it("tell of a storm in events that, replayed, give exactly what every list says", { timeout: 600_000 }, async () => {
+    await check(
+      (program) => {
+        const result = runProgram(program)
+        assert.deepStrictEqual(problems(result), [])
+        assert.isAbove(result.calls.filter(({ answer }) => answer._tag === "Listed").length, 100)
+        assert.isAbove(result.events.length, 200)
+      },
+      Math.ceil(runs / 10),
+      Storm
+    )
   })
 })
