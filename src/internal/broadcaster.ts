@@ -29,7 +29,7 @@ export interface Broadcaster {
   readonly write: (source: OutputSource, bytes: Uint8Array) => boolean
   /** Tells how to read on after `write` answered `false`, and whom to tell that the store is full. */
   readonly connect: (resume: Effect.Effect<void>, onStoreFull: () => void) => void
-  /** Nothing of the job is alive: from now on everything is taken, whatever its readers do. */
+  /** Nothing of the job is alive: what is left in its pipes is taken, whatever its readers do. */
   readonly drain: () => void
   /** Nothing more will come: the job has ended, or its coordinator has given it up (`failure`). */
   readonly end: (failure: Option.Option<CoordinatorStopped>) => void
@@ -97,7 +97,7 @@ export const make = (options: {
           log.stored = message.position
           return goOn()
         case "Drain":
-          log.unbounded = true
+          log.boundedFrom = log.head + maxLeftInPipes
           return goOn()
         case "End":
           log.ended = true
@@ -214,6 +214,9 @@ export const make = (options: {
         )
     }
   })
+
+/** Far more than pipes hold, in bytes; what has escaped from a job could write for ever. */
+const maxLeftInPipes = 16 * 1024 * 1024
 
 /** With a store, a spec's bound is that of the store; without one, it is that of memory. */
 const windowOf = (store: OutputStore["Type"], maxBytes: number | undefined): number =>

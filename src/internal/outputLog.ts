@@ -58,8 +58,8 @@ export class OutputLog {
   /** Whether nothing more will come, and what readers then fail with, if anything. */
   ended = false
   failure: Option.Option<CoordinatorStopped> = Option.none()
-  /** Takes whatever comes, as the last bytes of a job must be taken. */
-  unbounded = false
+  /** Before this position it takes whatever comes. */
+  boundedFrom = 0
 
   private readonly views = { all: emptyView(), stdout: emptyView(), stderr: emptyView() }
   private readonly maxBytes: number
@@ -100,7 +100,7 @@ export class OutputLog {
   /** Whether a pin, or a store that is behind, keeps the log above its bound. */
   get isFull(): boolean {
     const first = this.views.all.pieces[this.views.all.evicted]
-    return !this.unbounded && first !== undefined && this.isOver && end(first) > this.keptFrom()
+    return this.head >= this.boundedFrom && first !== undefined && this.isOver && end(first) > this.keptFrom()
   }
 
   /** Evicts what is above the bounds and may go. */
