@@ -92,7 +92,7 @@ describe(`${rounds} times 10,000 jobs`, () => {
           }
           // The first round warms up. 10,000 jobs that stayed would be more than 10 MB.
           const growth = heap.slice(1).map((bytes) => (bytes - (heap[0] ?? 0)) / 1e6)
-          assert.isBelow(Math.max(...growth), 3, `growth in MB: ${growth.map((mb) => mb.toFixed(2)).join(", ")}`)
+          assert.isBelow(Math.max(...growth), 5, `growth in MB: ${growth.map((mb) => mb.toFixed(2)).join(", ")}`)
           if (isLong) {
             console.log(`heap after each round, in MB: ${heap.map((bytes) => (bytes / 1e6).toFixed(2)).join(", ")}`)
           }

@@ -2,7 +2,7 @@
  * A build runner: runs commands side by side, follows their lines with prefixes, and stops the rest when one fails.
  */
 import { Console, Data, Effect, Layer, Option, Stream } from "effect"
-import { JobCoordinator, JobSpec, type JobStatus, NodeProcessSpawner, Output } from "../../src/index.ts"
+import { JobCoordinator, type JobId, JobSpec, type JobStatus, NodeProcessSpawner, Output } from "../../src/index.ts"
 
 /** Command lines of the shell, by name. */
 export type Steps = Readonly<Record<string, string>>
@@ -17,7 +17,7 @@ export const build = (steps: Steps, print: (line: string) => Effect.Effect<void>
   Effect.gen(function*() {
     const jobs = yield* JobCoordinator.JobCoordinator
     // A job that has ended is not there to be stopped any more: that is no matter here.
-    const stop = (id: Parameters<typeof jobs.stop>[0]) => Effect.ignore(jobs.stop(id))
+    const stop = (id: JobId.JobId) => Effect.ignore(jobs.stop(id))
 
     const started = yield* Effect.forEach(
       Object.entries(steps),
