@@ -1,8 +1,4 @@
 /**
- * The actor that owns the table of jobs. It never waits: it looks up, notes down, and answers. The fibers of its callers
- * start processes and wait for them.
- */
-/**
  * The actor that owns the table of jobs. It never waits: it looks up, notes down, and answers; its callers' fibers start
  * processes and wait for them.
  */
