@@ -1,6 +1,7 @@
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
@@ -786,22 +787,62 @@ describe("readers of what memory has lost", () => {
         }), { concurrency: "unbounded", discard: true })
     }))
 
-  it.scopedLive("a tail of more than is kept never fails, though it is evicted meanwhile", () =>
-    Effect.gen(function*() {
-      const directory = yield* makeDirectory
-      const { jobs } = yield* open({ directory, maxBytesPerJob: 200_000, segmentBytes: 20_000 })
-      const id = yield* jobs.start(JobSpec.make({ command: "yes" }))
-      yield* Stream.runDrain(Stream.takeUntil(jobs.output(id), ({ offset }) => offset > 2_000_000))
-      for (const tail of [10_000, 100_000, 150_000, Infinity]) {
-        yield* Effect.forEach(numbers(10), (i) =>
-          Effect.gen(function*() {
-            const source = i % 2 === 0 ? "all" : "stdout"
-            const first = yield* Stream.runHead(jobs.output(id, { from: { tail }, source }))
-            assert.isTrue(Option.isSome(first))
-          }), { concurrency: "unbounded" })
-      }
-      yield* jobs.stop(id)
-    }))
+  for (const whenBehind of ["fail", "skip"] as const) {
+    it.scopedLive(`that is evicted while it is read are told so, or skip it: ${whenBehind}`, () =>
+      Effect.gen(function*() {
+        const directory = yield* makeDirectory
+        let reading = false
+        const { jobs } = yield* open({
+          directory,
+          maxBytesPerJob: 600_000,
+          segmentBytes: 50_000,
+          hooks: {
+            // Only readers open what has a number.
+            open: (path, go) => {
+              if (reading || !path.endsWith("order.000001.bin")) return go
+              reading = true
+              return Effect.zipRight(Processes.eventually(() => Fs.existsSync(path), (exists) => !exists), go)
+            }
+          }
+        })
+        const id = yield* jobs.start(sh(`${Records.command(half)}; read go; seq 1065536 ${1_000_000 + big - 1}`, {
+          stdin: "pipe"
+        }))
+        yield* written(`${directory}/${id}`, records.length)
+        const reader = new Records.Reader(bigRecords)
+        const fiber = yield* Effect.fork(Effect.either(read(reader, jobs.output(id, { whenBehind }))))
+        yield* Processes.eventually(() => reading, (reading) => reading)
+        yield* Effect.fork(Stream.run(Stream.concat(Stream.make(Buffer.from("\n")), Stream.never), jobs.input(id)))
+        const end = yield* Fiber.join(fiber)
+        if (whenBehind === "skip") {
+          assert.strictEqual(reader.position, bigRecords.length)
+          assert.strictEqual(reader.gaps[0]?.[0], 0)
+        } else {
+          assert.deepInclude(Option.getOrThrow(Either.getLeft(end)), { _tag: "OutputEvicted", from: 0 })
+          assert.strictEqual(reader.position, 0)
+        }
+      }))
+  }
+
+  for (const tail of [10_000, 100_000, Infinity]) {
+    for (const source of ["all", "stdout"] as const) {
+      it.scopedLive(`in a tail do not fail it, though it is evicted before it is read: ${tail} of ${source}`, () =>
+        Effect.gen(function*() {
+          const directory = yield* makeDirectory
+          const { jobs } = yield* open({ directory, maxBytesPerJob: 200_000, segmentBytes: 20_000 })
+          const id = yield* jobs.start(JobSpec.make({ command: "yes" }))
+          yield* Stream.runDrain(
+            Stream.takeUntil(jobs.output(id, { whenBehind: "skip" }), ({ offset }) => offset > 1_000_000)
+          )
+          const pull = yield* jobs.pull(id, { from: { tail }, source })
+          yield* Stream.runDrain(
+            Stream.takeUntil(jobs.output(id, { whenBehind: "skip" }), ({ offset }) => offset > 2_000_000)
+          )
+          assert.isNotEmpty(yield* pull)
+          yield* jobs.stop(id)
+        }))
+    }
+  }
 })
 
 describe("with whenBehind block", () => {
