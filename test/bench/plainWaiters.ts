@@ -14,15 +14,18 @@ interface Waiter {
 class Waiters {
   readonly all = new Set<Waiter>()
 
-  unsafeOffer(): void {
+  unsafeOffer(): boolean {
     for (const waiter of this.all) {
       waiter.pending = true
       waiter.wake()
     }
+    return true
   }
 }
 
 export const sliding = (): Effect.Effect<Waiters> => Effect.sync(() => new Waiters())
+
+export const publish = (waiters: Waiters): Effect.Effect<boolean> => Effect.sync(() => waiters.unsafeOffer())
 
 export const subscribe = ({ all }: Waiters): Effect.Effect<Waiter, never, Scope.Scope> =>
   Effect.acquireRelease(
