@@ -257,7 +257,8 @@ describe("bounds", () => {
       const files = restore(`${directory}/${id}`)
       assert.isTrue(all.subarray(-files.length).equals(files))
       assert.isAtMost(most.bytes, 370_000)
-      assert.isAtLeast(sizeOf(directory), 220_000)
+      // Whole segments leave, and how large they are depends on how much was written at once.
+      assert.isAtLeast(sizeOf(directory), 150_000)
       const { evictedBytes } = (yield* jobs.info(id)).output
       const error = yield* Effect.flip(Stream.runDrain(jobs.output(id)))
       assert.deepInclude(error, { _tag: "OutputEvicted", id, from: 0, to: evictedBytes })
