@@ -9,8 +9,11 @@ import { OutputStoreError } from "../JobError.ts"
 import type { StoredOutput } from "../OutputStore.ts"
 import type { OutputLog } from "./outputLog.ts"
 
-/** How many bytes are written at once. */
+/** How many bytes are written at once, because a file is opened each time. */
 const maxWrite = 1024 * 1024
+
+/** How long to wait for as many, in milliseconds. */
+const patience = 5
 
 export interface Options {
   readonly log: OutputLog
@@ -31,6 +34,8 @@ export class Archive {
   end = 0
   private readonly options: Options
   private writing = false
+  /** Ends the wait for more bytes. */
+  private goOn: (() => void) | undefined
   private stopped = false
   private removed = false
 
@@ -46,6 +51,7 @@ export class Archive {
 
   /** Stores what the log has more than the store. */
   advance(): void {
+    if (this.goOn !== undefined && this.hasEnough) this.goOn()
     if (this.writing || this.stopped || this.end >= this.options.log.head) return
     this.writing = true
     this.options.fork(this.write)
@@ -62,7 +68,7 @@ export class Archive {
     const { log, onStopped } = this.options
     return Effect.whileLoop({
       while: () => !this.stopped && this.end < log.head,
-      body: () => this.writeBatch,
+      body: () => this.hasEnough ? this.writeBatch : Effect.zipRight(this.gather, this.writeBatch),
       step: () => {}
     }).pipe(
       // A store that dies must not leave a job waiting for it.
@@ -81,6 +87,20 @@ export class Archive {
         return Effect.void
       }))
     )
+  })
+
+  private get hasEnough(): boolean {
+    const { log } = this.options
+    return log.head - this.end >= maxWrite || log.isFull
+  }
+
+  private readonly gather = Effect.async<void>((resume) => {
+    const timer = setTimeout(() => this.goOn?.(), patience)
+    this.goOn = () => {
+      clearTimeout(timer)
+      this.goOn = undefined
+      resume(Effect.void)
+    }
   })
 
   private readonly writeBatch = Effect.gen(this, function*() {

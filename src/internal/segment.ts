@@ -18,6 +18,7 @@ type FileName = `${OutputSource}.log` | "order.bin"
 export const recordBytes = 4
 const stderrBit = 0x8000_0000
 const maxRun = 0x7fff_ffff
+const largeWrite = 16 * 1024
 const recordsPerCheckpoint = 4096
 
 /** Where the bytes after some number of records begin: in the log, and in either file. */
@@ -74,10 +75,10 @@ export class Segment {
     chunks: ReadonlyArray<OutputChunk>
   ): Effect.Effect<void, PlatformError.PlatformError> {
     const runs = mergeRuns(chunks)
-    return this.write(fs, "stdout.log", this.written.stdout, bytesOf(chunks, "stdout")).pipe(
-      Effect.zipRight(this.write(fs, "stderr.log", this.written.stderr, bytesOf(chunks, "stderr"))),
+    return this.write(fs, "stdout.log", this.written.stdout, partsOf(chunks, "stdout")).pipe(
+      Effect.zipRight(this.write(fs, "stderr.log", this.written.stderr, partsOf(chunks, "stderr"))),
       // Last: whoever restores the order finds all the bytes that it speaks of.
-      Effect.zipRight(this.write(fs, "order.bin", this.records * recordBytes, recordsOf(runs))),
+      Effect.zipRight(this.write(fs, "order.bin", this.records * recordBytes, [recordsOf(runs)])),
       Effect.tap(() => Effect.sync(() => runs.forEach((run) => this.note(run))))
     )
   }
@@ -154,16 +155,16 @@ export class Segment {
     fs: FileSystem.FileSystem,
     name: FileName,
     end: number,
-    bytes: Uint8Array
+    parts: ReadonlyArray<Uint8Array>
   ): Effect.Effect<void, PlatformError.PlatformError> {
-    if (bytes.length === 0) return Effect.void
+    if (parts.length === 0) return Effect.void
     return Effect.scoped(Effect.gen(this, function*() {
       const path = this.path(name)
       const file = yield* fs.open(path, { flag: this.names.has(name) ? "r+" : "wx", mode: 0o600 })
       this.names.set(name, name)
       if (end > 0 && (yield* file.stat).size < end) return yield* truncated(path)
       yield* file.seek(FileSystem.Size(end), "start")
-      yield* file.writeAll(bytes)
+      for (const part of parts) yield* file.writeAll(part)
     }))
   }
 
@@ -266,14 +267,33 @@ export class Segment {
   }
 }
 
-const bytesOf = (chunks: ReadonlyArray<OutputChunk>, source: OutputSource): Uint8Array => {
-  const own = chunks.filter((chunk) => chunk.source === source)
-  if (own.length === 1 && own[0] !== undefined) return own[0].bytes
-  const bytes = new Uint8Array(own.reduce((sum, chunk) => sum + chunk.bytes.length, 0))
+/** The bytes of a source: large chunks as they are, because copying costs more than another write; small ones together. */
+const partsOf = (chunks: ReadonlyArray<OutputChunk>, source: OutputSource): ReadonlyArray<Uint8Array> => {
+  const parts: Array<Uint8Array> = []
+  let small: Array<Uint8Array> = []
+  const flush = () => {
+    if (small.length > 0) parts.push(concat(small))
+    small = []
+  }
+  for (const chunk of chunks) {
+    if (chunk.source !== source) continue
+    if (chunk.bytes.length < largeWrite) small.push(chunk.bytes)
+    else {
+      flush()
+      parts.push(chunk.bytes)
+    }
+  }
+  flush()
+  return parts
+}
+
+const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+  if (parts.length === 1 && parts[0] !== undefined) return parts[0]
+  const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0))
   let position = 0
-  for (const chunk of own) {
-    bytes.set(chunk.bytes, position)
-    position += chunk.bytes.length
+  for (const part of parts) {
+    bytes.set(part, position)
+    position += part.length
   }
   return bytes
 }
