@@ -1,0 +1,413 @@
+/**
+ * Output in bulk, from real processes to many readers. `JOBLIB_TEST_FULL=1` tries as much as is promised.
+ */
+import { NodeContext } from "@effect/platform-node"
+import { afterAll, assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Fs from "node:fs"
+import { tmpdir } from "node:os"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import type * as JobConfig from "../src/JobConfig.ts"
+import * as JobCoordinator from "../src/JobCoordinator.ts"
+import type { JobId } from "../src/JobId.ts"
+import * as JobSpec from "../src/JobSpec.ts"
+import * as NodeProcessSpawner from "../src/NodeProcessSpawner.ts"
+import type { OutputChunk } from "../src/Output.ts"
+import * as OutputStore from "../src/OutputStore.ts"
+import { sizeOf } from "./fixtures/fileSystems.ts"
+import * as Processes from "./fixtures/processes.ts"
+import { sh } from "./fixtures/programs.ts"
+import * as Records from "./fixtures/records.ts"
+import { numbers, size } from "./fixtures/sizes.ts"
+import { live, mark, settings } from "./utils.ts"
+
+const processes = mark()
+afterAll(() => assert.deepStrictEqual(processes.alive(), [], "no process is left"))
+
+const MiB = 1024 * 1024
+
+type Jobs = JobCoordinator.JobCoordinator["Type"]
+
+const test = (
+  promise: string,
+  body: (jobs: Jobs) => Effect.Effect<void, unknown, Scope.Scope>,
+  partial?: JobConfig.PartialSettings
+) =>
+  it.scopedLive(
+    promise,
+    () => Effect.provide(Effect.flatMap(JobCoordinator.JobCoordinator, body), live(partial)),
+    size(360_000, 60_000)
+  )
+
+const makeDirectory = Effect.acquireRelease(
+  Effect.sync(() => Fs.mkdtempSync(`${tmpdir()}/joblib-`)),
+  (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true, force: true }))
+)
+
+const inFiles = (options: OutputStore.FileSystemOptions) =>
+  JobCoordinator.layerWithStore.pipe(
+    Layer.provide(OutputStore.layerFileSystem(options)),
+    Layer.provide(NodeContext.layer),
+    Layer.provide(NodeProcessSpawner.layer),
+    Layer.provide(settings())
+  )
+
+const read = <E>(reader: Records.Reader, output: Stream.Stream<OutputChunk, E>) =>
+  Stream.runForEachChunk(output, (chunks) => Effect.sync(() => reader.take(chunks)))
+
+/** Reads zeros and remembers nothing but how many: they must follow each other, and be zeros. */
+class Zeros {
+  position = 0
+
+  readonly take = (chunks: Iterable<OutputChunk>) => {
+    for (const { bytes, offset } of chunks) {
+      assert.strictEqual(offset, this.position)
+      this.position += bytes.length
+      if (Buffer.compare(zeros.subarray(0, bytes.length), bytes) !== 0) assert.fail("not what was written")
+    }
+  }
+}
+
+const zeros = Buffer.alloc(64 * 1024)
+
+const head = (bytes: number) => JobSpec.make({ command: "head", args: ["-c", `${bytes}`, "/dev/zero"] })
+
+setFlagsFromString("--expose-gc")
+const collectGarbage: () => void = runInNewContext("gc")
+
+/** Bytes of buffers that somebody holds. What is not held any more is given back a little later. */
+const held = Effect.sync(collectGarbage).pipe(
+  Effect.zipRight(Effect.sleep("20 millis")),
+  Effect.repeatN(1),
+  Effect.map(() => process.memoryUsage().arrayBuffers)
+)
+
+/** Looks at the memory in use, again and again; how to stop that, and to learn of the most that was held. */
+const watchMemory = Effect.gen(function*() {
+  const before = yield* held
+  let most = 0
+  const look = Effect.map(held, (bytes) => {
+    most = Math.max(most, bytes - before)
+  })
+  const watching = yield* Effect.fork(Effect.forever(Effect.zipRight(look, Effect.sleep("200 millis"))))
+  return Effect.map(Fiber.interrupt(watching), () => most)
+})
+
+const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.timed(effect), ([duration]) => Duration.toMillis(duration))
+
+describe("numbered records", () => {
+  const count = size(1_000_000, 200_000)
+
+  const all = Records.bytes(count)
+
+  for (const seed of numbers(size(20, 3))) {
+    test(`${count} of them: whoever joins at any moment, from any offset, sees the rest exactly (seed ${seed})`, (jobs) =>
+      Effect.gen(function*() {
+        const id = yield* jobs.start(Records.job(count))
+        yield* Effect.forEach(numbers(20), () =>
+          Effect.gen(function*() {
+            const delay = yield* Random.nextIntBetween(0, size(100, 30))
+            const from = yield* Random.nextIntBetween(0, all.length)
+            yield* Effect.sleep(delay)
+            const reader = new Records.Reader(all, from)
+            yield* read(reader, jobs.output(id, { from }))
+            reader.complete()
+          }), { concurrency: "unbounded", discard: true })
+      }).pipe(Effect.withRandom(Random.make(seed))))
+  }
+
+  test(
+    "readers that are cut off at any moment and resume by offset see every byte once",
+    (jobs) =>
+      Effect.gen(function*() {
+        let disconnects = 0
+        const wanted = size(1000, 200)
+        while (disconnects < wanted) {
+          const id = yield* jobs.start(Records.job(count))
+          yield* Effect.forEach(numbers(10), () =>
+            Effect.gen(function*() {
+              const reader = new Records.Reader(all)
+              while (reader.position < all.length) {
+                const from = reader.position
+                const leave = yield* Random.nextIntBetween(0, 4000)
+                const reading = yield* Effect.fork(read(reader, jobs.output(id, { from })))
+                for (let turn = 0; turn < leave % 40; turn++) yield* nextTurn
+                if (leave % 7 === 0) yield* Effect.sleep(leave % 3)
+                const exit = yield* Fiber.interrupt(reading)
+                if (Exit.isFailure(exit)) disconnects++
+              }
+              reader.complete()
+            }), { concurrency: "unbounded", discard: true })
+          yield* jobs.wait(id)
+          yield* jobs.remove(id)
+        }
+      }).pipe(Effect.withRandom(Random.make("disconnects"))),
+    { output: { maxBytesPerJob: 64 * MiB } }
+  )
+})
+
+const nextTurn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
+
+describe("more than is kept", () => {
+  const bytes = size(1024, 48) * MiB
+
+  /** How long so many readers take that keep up. */
+  const fast = (jobs: Jobs, id: JobId, readers: number) =>
+    timed(Effect.forEach(numbers(readers), () => {
+      const reader = new Zeros()
+      return Effect.map(
+        Stream.runForEachChunk(jobs.output(id), (chunks) => Effect.sync(() => reader.take(chunks))),
+        () => assert.strictEqual(reader.position, bytes)
+      )
+    }, { concurrency: "unbounded", discard: true }))
+
+  test(`${bytes / MiB} MiB to 99 readers and one that stands still: as if it were not there, in bounded memory`, (jobs) =>
+    Effect.gen(function*() {
+      const alone: Array<number> = []
+      const beside: Array<number> = []
+      const stopWatching = yield* watchMemory
+      for (let round = 0; round < size(3, 1); round++) {
+        const first = yield* jobs.start(head(bytes))
+        alone.push(yield* fast(jobs, first, 99))
+        yield* jobs.remove(first)
+        const id = yield* jobs.start(head(bytes))
+        yield* Effect.scoped(Effect.gen(function*() {
+          const frozen = yield* jobs.pull(id)
+          beside.push(yield* fast(jobs, id, 99))
+          const { evictedBytes } = (yield* jobs.info(id)).output
+          const error = yield* Effect.flip(frozen)
+          assert.deepInclude(Option.getOrThrow(error), { _tag: "OutputEvicted", id, from: 0, to: evictedBytes })
+          const rest = new Zeros()
+          rest.position = evictedBytes
+          yield* Stream.runForEachChunk(
+            jobs.output(id, { from: evictedBytes }),
+            (chunks) => Effect.sync(() => rest.take(chunks))
+          )
+          assert.strictEqual(rest.position, bytes)
+        }))
+        yield* jobs.remove(id)
+      }
+      const most = yield* stopWatching
+      // What is kept, what a reader has in hand, and what has been read and not yet looked at.
+      assert.isAtMost(most, 64 * MiB)
+      const [a, b] = [alone, beside].map((times) => times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0)
+      yield* Effect.log(
+        `alone ${alone.map(Math.round)} ms, beside a frozen one ${beside.map(Math.round)} ms; ${
+          Math.round(most / MiB)
+        } MiB held`
+      )
+      assert.isAtMost(b ?? 0, (a ?? 0) * 1.5 + 1000)
+    }))
+})
+
+describe("a reader that the job waits for", () => {
+  const bytes = size(2048, 96) * MiB
+
+  /** 20 MB in a second, then as fast as it goes. */
+  const slowly = (reader: Zeros, slow: number) => {
+    let begin: number | undefined
+    return (chunks: Iterable<OutputChunk>) =>
+      Effect.suspend(() => {
+        begin ??= Date.now()
+        reader.take(chunks)
+        const due = begin + reader.position / 20_000
+        return Date.now() - begin < slow && due > Date.now() ? Effect.sleep(due - Date.now()) : Effect.void
+      })
+  }
+
+  test(`gets ${bytes / MiB} MiB of a fast job, slowly and then quickly, in bounded memory`, (jobs) =>
+    Effect.gen(function*() {
+      const stopWatching = yield* watchMemory
+      const id = yield* jobs.start(head(bytes))
+      const reader = new Zeros()
+      yield* Stream.runForEachChunk(jobs.output(id, { whenBehind: "block" }), slowly(reader, size(10_000, 1000)))
+      assert.strictEqual(reader.position, bytes)
+      assert.isAtMost(yield* stopWatching, 64 * MiB)
+      assert.isAtMost((yield* jobs.info(id)).output.evictedBytes, bytes)
+    }))
+
+  for (const how of ["interrupted", "failing", "satisfied"] as const) {
+    test(`lets the job run to its end when it leaves half-way: ${how}`, (jobs) =>
+      Effect.gen(function*() {
+        const id = yield* jobs.start(head(bytes))
+        const reader = new Zeros()
+        const half = yield* Deferred.make<void>()
+        const reading = yield* Stream.runForEachChunk(jobs.output(id, { whenBehind: "block" }), (chunks) =>
+          Effect.suspend(() => {
+            reader.take(chunks)
+            if (reader.position < bytes / 2) {
+              return Effect.void
+            }
+            const stay = how === "interrupted" ? Effect.never : how === "failing" ? Effect.fail("enough") : Effect.void
+            return Effect.zipRight(Deferred.succeed(half, undefined), stay)
+          })).pipe(
+            how === "satisfied" ? Effect.race(Deferred.await(half)) : (_) =>
+              _,
+            Effect.fork
+          )
+        yield* Deferred.await(half)
+        if (how === "interrupted") {
+          const stuck = Effect.map(jobs.info(id), (info) =>
+            info.output.stdoutBytes)
+          yield* Processes.eventually(() => reader.position, (position) => position >= bytes / 2)
+          assert.isBelow(yield* stuck, bytes)
+          yield* Fiber.interrupt(reading)
+        }
+        yield* Effect.timeout(jobs.wait(id), "60 seconds")
+        assert.strictEqual((yield* jobs.info(id)).output.stdoutBytes, bytes)
+      }))
+  }
+})
+
+describe("a program that never stops writing", () => {
+  const cap = 10 * MiB
+
+  it.scopedLive(
+    "fills no more of the disk than its cap and a segment, and no other job notices",
+    () =>
+      Effect.gen(function*() {
+        const directory = yield* makeDirectory
+        let most = 0
+        const watching = yield* Effect.fork(Effect.forever(Effect.zipRight(
+          Effect.sync(() => {
+            most = Math.max(most, sizeOf(directory))
+          }).pipe(Effect.catchAllDefect(() => Effect.void)),
+          Effect.sleep("5 millis")
+        )))
+        yield* Effect.gen(function*() {
+          const jobs = yield* JobCoordinator.JobCoordinator
+          const id = yield* jobs.start(JobSpec.make({ command: "yes", output: { maxBytes: cap } }))
+          const until = Date.now() + size(30_000, 2000)
+          const records = Records.bytes(100_000)
+          let others = 0
+          while (Date.now() < until) {
+            const other = yield* jobs.start(Records.job(100_000))
+            const reader = new Records.Reader(records)
+            yield* read(reader, jobs.output(other))
+            reader.complete()
+            yield* jobs.remove(other)
+            others++
+          }
+          yield* jobs.stop(id)
+          const { output } = yield* jobs.info(id)
+          assert.deepStrictEqual(output.storeError, Option.none())
+          assert.isAbove(output.evictedBytes, cap)
+          const kept = yield* Stream.runFold(jobs.output(id, { from: { tail: cap } }), 0, (n, _) => n + _.bytes.length)
+          assert.isAtLeast(kept, cap / 2)
+          yield* Effect.log(`${Math.round(output.stdoutBytes / MiB)} MiB written, ${others} other jobs`)
+        }).pipe(Effect.provide(inFiles({ directory })))
+        yield* Fiber.interrupt(watching)
+        yield* Effect.log(`at most ${(most / MiB).toFixed(1)} MiB on the disk`)
+        // The other job has its 800,000 bytes there too.
+        assert.isAtMost(most, cap + cap / 4 + MiB)
+      }),
+    size(120_000, 60_000)
+  )
+})
+
+describe("every byte", () => {
+  const node = (script: string) => JobSpec.make({ command: process.execPath, args: ["-e", script] })
+
+  /** What is written, and by what. */
+  const cases: ReadonlyArray<readonly [string, JobSpec.JobSpec, Buffer]> = [
+    [
+      "all 256 values",
+      node("require('fs').writeSync(1, Buffer.from(Array.from({ length: 65536 }, (_, i) => i)))"),
+      Buffer.from(Array.from({ length: 65_536 }, (_, i) => i))
+    ],
+    [
+      "UTF-8 that is cut in its characters",
+      node(`
+      const fs = require("fs"); const bytes = Buffer.from("aé€😀".repeat(200))
+      for (let i = 0; i < bytes.length; i += 3) fs.writeSync(1, bytes.subarray(i, i + 3))`),
+      Buffer.from("aé€😀".repeat(200))
+    ],
+    ["no newline", sh("printf 'no newline'"), Buffer.from("no newline")],
+    ["nothing", sh("exit 3"), Buffer.alloc(0)],
+    [
+      "one byte at a time",
+      sh("i=0; while [ $i -lt 2000 ]; do printf x; i=$((i+1)); done"),
+      Buffer.from("x".repeat(2000))
+    ],
+    [
+      "one byte at a time, by another process each",
+      sh("for i in 1 2 3 4 5 6 7 8 9; do /bin/echo -n $i; done"),
+      Buffer.from("123456789")
+    ],
+    [
+      "just below, at and above the size of a small read",
+      node(`
+      const fs = require("fs"); for (const n of [4095, 4096, 4097, 65535, 65536, 65537]) fs.writeSync(1, Buffer.alloc(n, n))`),
+      Buffer.concat([4095, 4096, 4097, 65_535, 65_536, 65_537].map((n) => Buffer.alloc(n, n)))
+    ]
+  ]
+
+  const check = (jobs: Jobs, spec: JobSpec.JobSpec, bytes: Buffer) =>
+    Effect.gen(function*() {
+      const id = yield* jobs.start(spec)
+      const early = yield* Effect.fork(Stream.runCollect(jobs.stdout(id)))
+      yield* jobs.wait(id)
+      const late = yield* Stream.runCollect(jobs.stdout(id))
+      for (const chunks of [yield* Fiber.join(early), late]) {
+        assert.isTrue(Buffer.concat(Array.from(chunks)).equals(bytes), "not what was written")
+      }
+      assert.strictEqual((yield* jobs.info(id)).output.stdoutBytes, bytes.length)
+    })
+
+  for (const [what, spec, bytes] of cases) {
+    test(`${what}: exact, from memory`, (jobs) => check(jobs, spec, bytes))
+    it.scopedLive(`${what}: exact, from files`, () =>
+      Effect.flatMap(
+        makeDirectory,
+        (directory) =>
+          Effect.flatMap(JobCoordinator.JobCoordinator, (jobs) => check(jobs, spec, bytes)).pipe(
+            Effect.provide(inFiles({ directory, window: { maxBytesPerJob: 100 } }))
+          )
+      ))
+  }
+})
+
+describe("subscriptions to a silent job", () => {
+  const count = size(10_000, 2000)
+
+  test(`${count} of them, opened and interrupted: none is left, and no memory`, (jobs) =>
+    Effect.gen(function*() {
+      const id = yield* jobs.start(JobSpec.make({ command: "sleep", args: ["600"] }))
+      const round = Effect.gen(function*() {
+        const fibers = yield* Effect.forEach(numbers(count / 10), (i) =>
+          Effect.fork(Stream.runDrain(jobs.output(id, { whenBehind: (["fail", "skip", "block"] as const)[i % 3] }))))
+        for (let i = 0; i < 5; i++) {
+          yield* nextTurn
+        }
+        const one = yield* Effect.either(Effect.scoped(jobs.pull(id)))
+        assert.deepInclude(Option.getOrThrow(Either.getLeft(one)), { _tag: "SubscriberLimitReached", scope: "job" })
+        yield* Fiber.interruptAll(fibers)
+      })
+      const heap = Effect.sync(() => {
+        collectGarbage()
+        return process.memoryUsage().heapUsed
+      })
+      yield* round
+      const before = yield* heap
+      for (let i = 0; i < 10; i++) {
+        yield* round
+      }
+      const left = (yield* heap) - before
+      yield* Effect.log(`${left} bytes more after ${count} subscriptions`)
+      // A waiting subscriber takes twenty times as much.
+      assert.isAtMost(left, count * 1000)
+      yield* jobs.stop(id)
+    }), { maxSubscribersPerJob: count / 10 })
+})
