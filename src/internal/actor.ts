@@ -1,9 +1,12 @@
 /**
  * An actor: state that one fiber at a time may touch, reached through a bounded mailbox.
  *
- * The fiber runs while there is mail and leaves when there is none: an idle actor costs its mailbox alone. A request is
- * answered by resuming the asking fiber, which never blocks and costs a fraction of a `Deferred`.
+ * The fiber runs while there is mail and leaves when there is none, and the mailbox is made for the first request: an
+ * idle actor costs next to nothing. A request is answered by resuming the asking fiber, which never blocks and costs a
+ * fraction of a `Deferred`.
  */
+import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -14,19 +17,8 @@ import { nextTurn } from "./nextTurn.ts"
 /** Resumes the caller of a request. Only the first answer counts. */
 export type Reply<A, E = never> = (answer: Exit.Exit<A, E>) => void
 
-export interface Actor<in Message, out Stopped> {
-  /**
-   * Puts a request into the mailbox, waiting for room if there is none, and waits for its answer. A caller that is
-   * interrupted withdraws its request: it is not received any more.
-   */
-  readonly ask: <A, E>(request: (reply: Reply<A, E>) => Message) => Effect.Effect<A, E | Stopped>
-  /** The same for a request that changes nothing: to receive it in vain is cheaper than to withdraw it. */
-  readonly query: <A, E>(request: (reply: Reply<A, E>) => Message) => Effect.Effect<A, E | Stopped>
-  /** Tells the actor something that must not wait for room. It is received before every request. */
-  readonly notify: (message: Message) => void
-  /** From now on every request fails, those in the mailbox and before it too. Notices are still received. */
-  readonly stop: () => void
-}
+/** Makes a request of the way to answer it. */
+type Request<A, E, Message> = (reply: Reply<A, E>) => Message
 
 export interface Options<Message, Stopped> {
   /** How many requests wait in the mailbox. */
@@ -37,8 +29,8 @@ export interface Options<Message, Stopped> {
   readonly stopped: () => Stopped
   /** Is told how many requests wait. */
   readonly onDepth?: (depth: number) => void
-  /** Receives one message after the other. It must never wait. */
-  readonly receive: (message: Message) => Effect.Effect<void>
+  /** Receives one message after the other. What it returns, if anything, must never wait. */
+  readonly receive: (message: Message) => Effect.Effect<void> | void
 }
 
 interface Envelope<Message, Stopped> {
@@ -50,106 +42,151 @@ interface Envelope<Message, Stopped> {
 /** A fiber that asks as soon as it is answered, again and again, would never let the event loop have its turn. */
 const stepsPerTurn = 512
 
-export const make = <Message, Stopped>(options: Options<Message, Stopped>): Effect.Effect<Actor<Message, Stopped>> =>
-  Effect.map(Queue.bounded<Envelope<Message, Stopped>>(options.capacity), (mailbox) => {
-    const fork = Runtime.runFork(options.runtime)
-    let notices: Array<Message> = []
-    let awake = false
-    let steps = 0
-    let stopped = false
+export class Actor<Message, Stopped> {
+  private readonly options: Options<Message, Stopped>
+  private mailbox: Queue.Queue<Envelope<Message, Stopped>> | undefined
+  private taken: Array<Envelope<Message, Stopped>> = []
+  private readonly notices: Array<Message> = []
+  private awake = false
+  private stopped = false
+  private steps = 0
 
-    const wake = () => {
-      if (awake) return
-      awake = true
-      fork(run, { immediate: false })
-    }
+  constructor(options: Options<Message, Stopped>) {
+    this.options = options
+  }
 
-    const run: Effect.Effect<void> = Effect.suspend(() => {
-      if (++steps % stepsPerTurn === 0) return Effect.zipRight(nextTurn, run)
-      if (notices.length > 0) return Effect.zipRight(receiveNotices, run)
-      const depth = size(mailbox)
-      options.onDepth?.(depth)
-      if (depth > 0) return Effect.flatMap(Queue.take(mailbox), open)
-      awake = false
-      return Effect.void
-    })
-
-    const receiveNotices = Effect.suspend(() => {
-      const batch = notices
-      notices = []
-      return batch.length === 1
-        ? receive(batch[0] as Message)
-        : Effect.forEach(batch, (notice) => receive(notice), { discard: true })
-    })
-
-    const open = (envelope: Envelope<Message, Stopped>): Effect.Effect<void> => {
-      // A notice that came while the envelope was taken goes before it.
-      if (notices.length > 0) return Effect.flatMap(receiveNotices, () => open(envelope))
-      if (stopped) envelope.refuse(Exit.fail(options.stopped()))
-      else if (!envelope.withdrawn) return Effect.zipRight(receive(envelope.message, envelope), run)
-      return run
-    }
-
-    // A defect in one message must not silence the actor, nor leave a caller without an answer.
-    const receive = (message: Message, envelope?: Envelope<Message, Stopped>) =>
-      Effect.catchAllCause(options.receive(message), (cause) => {
-        envelope?.refuse(Exit.failCause(cause))
-        return Effect.logError("An actor failed", cause)
+  /**
+   * Puts a request into the mailbox, waiting for room if there is none, and waits for its answer. A caller that is
+   * interrupted withdraws its request: it is not received any more.
+   */
+  ask<A, E>(request: Request<A, E, Message>): Effect.Effect<A, E | Stopped> {
+    return Effect.async((resume) => {
+      const envelope = this.post(request, resume)
+      return Effect.sync(() => {
+        envelope.withdrawn = true
       })
+    })
+  }
 
-    const post = <A, E>(
-      request: (reply: Reply<A, E>) => Message,
-      resume: (answer: Effect.Effect<A, E | Stopped>) => void
-    ): Envelope<Message, Stopped> => {
-      const envelope = { message: request(resume), refuse: resume, withdrawn: false }
-      if (stopped) resume(Exit.fail(options.stopped()))
-      else if (mailbox.unsafeOffer(envelope)) wake()
-      else resume(waitForRoom(request))
-      return envelope
-    }
+  /** The same for a request that changes nothing: to receive it in vain is cheaper than to withdraw it. */
+  query<A, E>(request: Request<A, E, Message>): Effect.Effect<A, E | Stopped> {
+    return Effect.async((resume) => void this.post(request, resume))
+  }
 
-    /** Runs in the caller's fiber, which an interruption takes out of the queue before the mailbox. */
-    const waitForRoom = <A, E>(request: (reply: Reply<A, E>) => Message): Effect.Effect<A, E | Stopped> =>
-      Effect.suspend(() => {
-        let answer: Exit.Exit<A, E | Stopped> | undefined
-        let resume = (exit: Exit.Exit<A, E | Stopped>) => {
-          answer = exit
-        }
-        const reply = (exit: Exit.Exit<A, E | Stopped>) => resume(exit)
-        const envelope = { message: request(reply), refuse: reply, withdrawn: false }
-        return Queue.offer(mailbox, envelope).pipe(
-          Effect.tap(() => Effect.sync(wake)),
-          Effect.zipRight(Effect.async<A, E | Stopped>((caller) => {
-            if (answer === undefined) resume = caller
-            else caller(answer)
-          })),
-          Effect.onInterrupt(() =>
-            Effect.sync(() => {
-              envelope.withdrawn = true
-            })
-          )
-        )
-      })
+  /** Tells the actor something that must not wait for room. It is received before every request. */
+  notify(message: Message): void {
+    this.notices.push(message)
+    this.wake()
+  }
 
-    return {
-      query: <A, E>(request: (reply: Reply<A, E>) => Message) =>
-        Effect.async<A, E | Stopped>((resume) => void post(request, resume)),
-      ask: <A, E>(request: (reply: Reply<A, E>) => Message) =>
-        Effect.async<A, E | Stopped>((resume) => {
-          const envelope = post(request, resume)
-          return Effect.sync(() => {
+  /** From now on every request fails, those in the mailbox and before it too. Notices are still received. */
+  stop(): void {
+    this.stopped = true
+    this.wake()
+  }
+
+  private post<A, E>(
+    request: Request<A, E, Message>,
+    resume: (answer: Effect.Effect<A, E | Stopped>) => void
+  ): Envelope<Message, Stopped> {
+    const envelope = { message: request(resume), refuse: resume, withdrawn: false }
+    if (this.stopped) resume(Exit.fail(this.options.stopped()))
+    else if (this.mailbox === undefined) resume(Effect.zipRight(this.open, this.ask(request)))
+    else if (this.mailbox.unsafeOffer(envelope)) this.wake()
+    else resume(this.waitForRoom(this.mailbox, request))
+    return envelope
+  }
+
+  private get open(): Effect.Effect<void> {
+    return Effect.map(Queue.bounded<Envelope<Message, Stopped>>(this.options.capacity), (mailbox) => {
+      this.mailbox ??= mailbox
+    })
+  }
+
+  /** Runs in the caller's fiber, which an interruption takes out of the queue before the mailbox. */
+  private waitForRoom<A, E>(
+    mailbox: Queue.Enqueue<Envelope<Message, Stopped>>,
+    request: Request<A, E, Message>
+  ): Effect.Effect<A, E | Stopped> {
+    return Effect.suspend(() => {
+      let answer: Exit.Exit<A, E | Stopped> | undefined
+      let resume = (exit: Exit.Exit<A, E | Stopped>) => {
+        answer = exit
+      }
+      const reply = (exit: Exit.Exit<A, E | Stopped>) => resume(exit)
+      const envelope = { message: request(reply), refuse: reply, withdrawn: false }
+      return Queue.offer(mailbox, envelope).pipe(
+        Effect.tap(() => Effect.sync(() => this.wake())),
+        Effect.zipRight(Effect.async<A, E | Stopped>((caller) => {
+          if (answer === undefined) resume = caller
+          else caller(answer)
+        })),
+        Effect.onInterrupt(() =>
+          Effect.sync(() => {
             envelope.withdrawn = true
           })
-        }),
-      notify: (message) => {
-        notices.push(message)
-        wake()
-      },
-      stop: () => {
-        stopped = true
-        wake()
+        )
+      )
+    })
+  }
+
+  private wake(): void {
+    if (this.awake) return
+    this.awake = true
+    Runtime.runFork(this.options.runtime)(this.run, { immediate: false })
+  }
+
+  /** Receives what there is, notices first. What needs no effect costs none. */
+  private get run(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      while (++this.steps % stepsPerTurn !== 0) {
+        const notice = this.notices.shift()
+        const envelope = notice === undefined ? this.taken.shift() : undefined
+        const effect = notice !== undefined
+          ? this.receive(notice)
+          : envelope !== undefined
+          ? this.unseal(envelope)
+          : this.take
+        if (effect !== undefined) return Effect.zipRight(effect, this.run)
+        if (!this.awake) return Effect.void
       }
+      return Effect.zipRight(nextTurn, this.run)
+    })
+  }
+
+  /** Empties the mailbox; if there is nothing in it, the fiber's work is done. */
+  private get take(): Effect.Effect<void> | undefined {
+    const { mailbox } = this
+    const depth = mailbox === undefined ? 0 : size(mailbox)
+    this.options.onDepth?.(depth)
+    if (mailbox !== undefined && depth > 0) {
+      return Effect.map(Queue.takeAll(mailbox), (envelopes) => {
+        this.taken = Chunk.toArray(envelopes)
+      })
     }
-  })
+    this.awake = false
+    return undefined
+  }
+
+  private unseal(envelope: Envelope<Message, Stopped>): Effect.Effect<void> | void {
+    if (this.stopped) envelope.refuse(Exit.fail(this.options.stopped()))
+    else if (!envelope.withdrawn) return this.receive(envelope.message, envelope.refuse)
+  }
+
+  /** A defect in one message must not silence the actor, nor leave a caller without an answer. */
+  private receive(message: Message, refuse?: Reply<never>): Effect.Effect<void> | void {
+    try {
+      const effect = this.options.receive(message)
+      return effect && Effect.catchAllCause(effect, (cause) => fail(cause, refuse))
+    } catch (defect) {
+      return fail(Cause.die(defect), refuse)
+    }
+  }
+}
+
+const fail = (cause: Cause.Cause<never>, refuse: Reply<never> | undefined): Effect.Effect<void> => {
+  refuse?.(Exit.failCause(cause))
+  return Effect.logError("An actor failed", cause)
+}
 
 const size = <A>(queue: Queue.Queue<A>): number => Option.getOrElse(queue.unsafeSize(), () => 0)

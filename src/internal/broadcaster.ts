@@ -13,13 +13,13 @@ import { CoordinatorStopped, type OutputStoreError, SubscriberLimitReached } fro
 import type { JobId } from "../JobId.ts"
 import type { Options, OutputSource } from "../Output.ts"
 import type { OutputStore } from "../OutputStore.ts"
-import * as Actor from "./actor.ts"
+import { Actor, type Reply } from "./actor.ts"
 import { Archive } from "./archive.ts"
 import type { OutputBudget } from "./outputBudget.ts"
 import { OutputLog } from "./outputLog.ts"
 import { Subscription } from "./subscription.ts"
 import * as Telemetry from "./telemetry.ts"
-import * as WakeUps from "./wakeUps.ts"
+import { WakeUps } from "./wakeUps.ts"
 
 export interface Broadcaster {
   readonly log: OutputLog
@@ -49,7 +49,7 @@ type Message =
   | {
     readonly _tag: "Subscribe"
     readonly options: Options
-    readonly reply: Actor.Reply<Subscription, SubscriberLimitReached>
+    readonly reply: Reply<Subscription, SubscriberLimitReached>
   }
   | { readonly _tag: "Unsubscribe"; readonly subscription: Subscription }
   | { readonly _tag: "Advanced" }
@@ -69,151 +69,148 @@ export const make = (options: {
   readonly runtime: Runtime.Runtime<never>
   /** Runs what writes to the store. */
   readonly fork: (effect: Effect.Effect<void>) => void
-}): Effect.Effect<Broadcaster> =>
-  Effect.gen(function*() {
-    const { budget, config, count, id, store } = options
-    const window = windowOf(store, options.maxBytes)
-    const log = new OutputLog(window, budget)
-    const wakeUps = yield* WakeUps.make
-    const subscriptions = new Set<Subscription>()
-    let resume: Effect.Effect<void> = Effect.void
-    let onStoreFull = () => {}
-    let storeIsFull = false
-    let unannounced = 0
-    let paused = false
-    let removed = false
-    budget.open(log)
+}): Broadcaster => {
+  const { budget, config, count, id, store } = options
+  const window = windowOf(store, options.maxBytes)
+  const log = new OutputLog(window, budget)
+  const wakeUps = new WakeUps(options.runtime)
+  const subscriptions = new Set<Subscription>()
+  let resume: Effect.Effect<void> = Effect.void
+  let onStoreFull = () => {}
+  let storeIsFull = false
+  let unannounced = 0
+  let paused = false
+  let removed = false
+  budget.open(log)
 
-    const receive = (message: Message): Effect.Effect<void> => {
-      switch (message._tag) {
-        case "Subscribe":
-          return Effect.sync(() => message.reply(admit(message.options)))
-        case "Unsubscribe":
-          dismiss(message.subscription)
-          return goOn()
-        case "Advanced":
-          return goOn()
-        case "Stored":
-          log.stored = message.position
-          return goOn()
-        case "Drain":
-          log.boundedFrom = log.head + maxLeftInPipes
-          return goOn()
-        case "End":
-          log.ended = true
-          log.failure = message.failure
-          wakeUps.announce(true)
-          return Effect.void
-        case "Remove":
-          removed = true
-          forget()
-          return Effect.void
-      }
+  const receive = (message: Message): Effect.Effect<void> | void => {
+    switch (message._tag) {
+      case "Subscribe":
+        return message.reply(admit(message.options))
+      case "Unsubscribe":
+        dismiss(message.subscription)
+        return goOn()
+      case "Advanced":
+        return goOn()
+      case "Stored":
+        log.stored = message.position
+        return goOn()
+      case "Drain":
+        log.boundedFrom = log.head + maxLeftInPipes
+        return goOn()
+      case "End":
+        log.ended = true
+        log.failure = message.failure
+        return wakeUps.announce(true)
+      case "Remove":
+        removed = true
+        return forget()
     }
+  }
 
-    const actor = yield* Actor.make<Message, CoordinatorStopped>({
-      capacity: config.mailboxCapacity,
-      runtime: options.runtime,
-      stopped: () => new CoordinatorStopped(),
-      receive
-    })
-
-    const archive = Option.getOrUndefined(Option.map(store.open, (open) => {
-      log.stored = 0
-      return new Archive({
-        log,
-        open: open(id, Option.fromNullable(options.maxBytes), () => log.pinned),
-        fork: options.fork,
-        onStored: (position) => actor.notify({ _tag: "Stored", position }),
-        onStopped: (reason) => {
-          // From now on memory is all there is, and waits for nobody.
-          actor.notify({ _tag: "Stored", position: Infinity })
-          if (Option.isSome(reason)) return
-          storeIsFull = true
-          onStoreFull()
-        }
-      })
-    }))
-
-    const admit = (wanted: Options): Exit.Exit<Subscription, SubscriberLimitReached> => {
-      if (subscriptions.size >= config.maxSubscribersPerJob) {
-        return Exit.fail(
-          new SubscriberLimitReached({ limit: config.maxSubscribersPerJob, scope: "job" }, { disableValidation: true })
-        )
-      }
-      if (count.total >= config.maxSubscribers) {
-        return Exit.fail(
-          new SubscriberLimitReached({ limit: config.maxSubscribers, scope: "total" }, { disableValidation: true })
-        )
-      }
-      const subscription = new Subscription(id, log, archive, wanted, () => actor.notify({ _tag: "Advanced" }))
-      subscriptions.add(subscription)
-      Telemetry.record(Telemetry.subscribers, ++count.total)
-      if (subscription.pins) log.pins.add(subscription)
-      return Exit.succeed(subscription)
-    }
-
-    const dismiss = (subscription: Subscription): void => {
-      if (!subscriptions.delete(subscription)) return
-      Telemetry.record(Telemetry.subscribers, --count.total)
-      log.pins.delete(subscription)
-      forget()
-    }
-
-    /** Readers are woken when it is cheap, but before much of what they have not had would have to go. */
-    const announce = (bytes: number): void => {
-      unannounced += bytes
-      const isUrgent = unannounced > window / 4
-      if (isUrgent) unannounced = 0
-      wakeUps.announce(isUrgent)
-    }
-
-    const forget = (): void => {
-      if (!removed || subscriptions.size > 0) return
-      budget.close(log)
-      archive?.remove()
-    }
-
-    /** Lets the pipes flow again if what kept the log full has moved on. */
-    const goOn = (): Effect.Effect<void> => {
-      log.makeRoom()
-      if (!paused || log.isFull) return Effect.void
-      paused = false
-      return resume
-    }
-
-    return {
-      log,
-      archive,
-      write: (source, bytes) => {
-        const hasRoom = log.append(source, bytes)
-        if (!hasRoom) paused = true
-        announce(bytes.length)
-        archive?.advance()
-        return hasRoom
-      },
-      connect: (resumeOutput, whenStoreIsFull) => {
-        resume = resumeOutput
-        onStoreFull = whenStoreIsFull
-        if (storeIsFull) onStoreFull()
-      },
-      drain: () => actor.notify({ _tag: "Drain" }),
-      end: (failure) => actor.notify({ _tag: "End", failure }),
-      remove: () => actor.notify({ _tag: "Remove" }),
-      subscribe: (wanted) =>
-        Effect.acquireRelease(
-          actor.ask<Subscription, SubscriberLimitReached>((reply) => ({ _tag: "Subscribe", options: wanted, reply })),
-          (subscription) => Effect.sync(() => actor.notify({ _tag: "Unsubscribe", subscription }))
-        ).pipe(
-          Effect.tap((subscription) => subscription.locate),
-          Effect.tap((subscription) =>
-            log.ended ? Effect.void : Effect.map(wakeUps.subscribe, (wait) => {
-              subscription.wait = wait
-            })
-          )
-        )
-    }
+  const actor = new Actor<Message, CoordinatorStopped>({
+    capacity: config.mailboxCapacity,
+    runtime: options.runtime,
+    stopped: () => new CoordinatorStopped(),
+    receive
   })
+
+  const archive = Option.getOrUndefined(Option.map(store.open, (open) => {
+    log.stored = 0
+    return new Archive({
+      log,
+      open: open(id, Option.fromNullable(options.maxBytes), () => log.pinned),
+      fork: options.fork,
+      onStored: (position) => actor.notify({ _tag: "Stored", position }),
+      onStopped: (reason) => {
+        // From now on memory is all there is, and waits for nobody.
+        actor.notify({ _tag: "Stored", position: Infinity })
+        if (Option.isSome(reason)) return
+        storeIsFull = true
+        onStoreFull()
+      }
+    })
+  }))
+
+  const admit = (wanted: Options): Exit.Exit<Subscription, SubscriberLimitReached> => {
+    if (subscriptions.size >= config.maxSubscribersPerJob) {
+      return Exit.fail(
+        new SubscriberLimitReached({ limit: config.maxSubscribersPerJob, scope: "job" }, { disableValidation: true })
+      )
+    }
+    if (count.total >= config.maxSubscribers) {
+      return Exit.fail(
+        new SubscriberLimitReached({ limit: config.maxSubscribers, scope: "total" }, { disableValidation: true })
+      )
+    }
+    const subscription = new Subscription(id, log, archive, wanted, () => actor.notify({ _tag: "Advanced" }))
+    subscriptions.add(subscription)
+    Telemetry.record(Telemetry.subscribers, ++count.total)
+    if (subscription.pins) log.pins.add(subscription)
+    return Exit.succeed(subscription)
+  }
+
+  const dismiss = (subscription: Subscription): void => {
+    if (!subscriptions.delete(subscription)) return
+    Telemetry.record(Telemetry.subscribers, --count.total)
+    log.pins.delete(subscription)
+    forget()
+  }
+
+  /** Readers are woken when it is cheap, but before much of what they have not had would have to go. */
+  const announce = (bytes: number): void => {
+    unannounced += bytes
+    const isUrgent = unannounced > window / 4
+    if (isUrgent) unannounced = 0
+    wakeUps.announce(isUrgent)
+  }
+
+  const forget = (): void => {
+    if (!removed || subscriptions.size > 0) return
+    budget.close(log)
+    archive?.remove()
+  }
+
+  /** Lets the pipes flow again if what kept the log full has moved on. */
+  const goOn = (): Effect.Effect<void> | void => {
+    log.makeRoom()
+    if (!paused || log.isFull) return
+    paused = false
+    return resume
+  }
+
+  return {
+    log,
+    archive,
+    write: (source, bytes) => {
+      const hasRoom = log.append(source, bytes)
+      if (!hasRoom) paused = true
+      announce(bytes.length)
+      archive?.advance()
+      return hasRoom
+    },
+    connect: (resumeOutput, whenStoreIsFull) => {
+      resume = resumeOutput
+      onStoreFull = whenStoreIsFull
+      if (storeIsFull) onStoreFull()
+    },
+    drain: () => actor.notify({ _tag: "Drain" }),
+    end: (failure) => actor.notify({ _tag: "End", failure }),
+    remove: () => actor.notify({ _tag: "Remove" }),
+    subscribe: (wanted) =>
+      Effect.acquireRelease(
+        actor.ask<Subscription, SubscriberLimitReached>((reply) => ({ _tag: "Subscribe", options: wanted, reply })),
+        (subscription) => Effect.sync(() => actor.notify({ _tag: "Unsubscribe", subscription }))
+      ).pipe(
+        Effect.tap((subscription) => subscription.locate),
+        Effect.tap((subscription) =>
+          log.ended ? Effect.void : Effect.map(wakeUps.subscribe, (wait) => {
+            subscription.wait = wait
+          })
+        )
+      )
+  }
+}
 
 /** Far more than pipes hold, in bytes; what has escaped from a job could write for ever. */
 const maxLeftInPipes = 16 * 1024 * 1024

@@ -26,7 +26,7 @@ import type { JobSpec } from "../JobSpec.ts"
 import type { JobStatus } from "../JobStatus.ts"
 import { OutputStore } from "../OutputStore.ts"
 import { ProcessSpawner } from "../ProcessSpawner.ts"
-import * as Actor from "./actor.ts"
+import { Actor, type Reply } from "./actor.ts"
 import * as Broadcaster from "./broadcaster.ts"
 import { EventLog, Listener } from "./eventLog.ts"
 import { infoOf } from "./jobInfo.ts"
@@ -59,21 +59,21 @@ interface Place {
 }
 
 type Message =
-  | { readonly _tag: "Reserve"; readonly place: Place; readonly reply: Actor.Reply<void, JobLimitReached> }
+  | { readonly _tag: "Reserve"; readonly place: Place; readonly reply: Reply<void, JobLimitReached> }
   | { readonly _tag: "Leave"; readonly place: Place }
   | { readonly _tag: "Started"; readonly worker: Worker.Worker; readonly since: number }
   | { readonly _tag: "Ended"; readonly worker: Worker.Worker; readonly place: Place }
-  | { readonly _tag: "Find"; readonly id: JobId.JobId; readonly reply: Actor.Reply<Worker.Worker, JobNotFound> }
-  | { readonly _tag: "List"; readonly filter: Filter; readonly reply: Actor.Reply<ReadonlyArray<JobInfo>> }
+  | { readonly _tag: "Find"; readonly id: JobId.JobId; readonly reply: Reply<Worker.Worker, JobNotFound> }
+  | { readonly _tag: "List"; readonly filter: Filter; readonly reply: Reply<ReadonlyArray<JobInfo>> }
   | {
     readonly _tag: "Remove"
     readonly id: JobId.JobId
-    readonly reply: Actor.Reply<void, JobNotFound | JobStillRunning>
+    readonly reply: Reply<void, JobNotFound | JobStillRunning>
   }
-  | { readonly _tag: "Listen"; readonly reply: Actor.Reply<Listener> }
+  | { readonly _tag: "Listen"; readonly reply: Reply<Listener> }
   | { readonly _tag: "Unlisten" }
   | { readonly _tag: "Expire" }
-  | { readonly _tag: "Close"; readonly reply: Actor.Reply<ReadonlyArray<Worker.Worker>> }
+  | { readonly _tag: "Close"; readonly reply: Reply<ReadonlyArray<Worker.Worker>> }
 
 export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStore | Scope.Scope> = Effect.gen(
   function*() {
@@ -82,7 +82,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
     const store = yield* OutputStore
     const scope = yield* Effect.scope
     const runtime = yield* Effect.interruptible(Effect.runtime<never>())
-    const events = yield* EventLog.make
+    const events = new EventLog(runtime)
     const everyPlaceFree = yield* Deferred.make<void>()
     // Never closed, because that waits for all fibers of the set, and a disk may hang.
     const storing = yield* Scope.extend(FiberSet.make<void>(), yield* Scope.make())
@@ -95,37 +95,36 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
     let expiring = false
     let closing = false
 
-    const receive = (message: Message): Effect.Effect<void> => {
+    const receive = (message: Message): Effect.Effect<void> | void => {
       switch (message._tag) {
         case "Reserve":
-          return Effect.sync(() => message.reply(reserve(message.place)))
+          return message.reply(reserve(message.place))
         case "Leave":
-          return Effect.sync(() => leave(message.place))
+          return leave(message.place)
         case "Started":
           return Effect.zipRight(Telemetry.jobStarted(message.worker, message.since), started(message.worker))
         case "Ended":
           leave(message.place)
           return Effect.zipRight(Telemetry.jobEnded(message.worker), ended(message.worker))
         case "Find":
-          message.reply(find(message.id))
-          return Effect.void
+          return message.reply(find(message.id))
         case "List":
-          return Effect.sync(() => message.reply(Exit.succeed(list(message.filter))))
+          return message.reply(Exit.succeed(list(message.filter)))
         case "Remove":
-          return Effect.sync(() => message.reply(Exit.map(find(message.id), removeIfEnded).pipe(Exit.flatten)))
+          return message.reply(Exit.map(find(message.id), removeIfEnded).pipe(Exit.flatten))
         case "Listen":
-          return Effect.sync(() => message.reply(Exit.succeed(events.listen(list({})))))
+          return message.reply(Exit.succeed(events.listen(list({}))))
         case "Unlisten":
-          return Effect.sync(() => events.unlisten())
+          return events.unlisten()
         case "Expire":
           expiring = false
           return expire
         case "Close":
-          return Effect.sync(() => message.reply(Exit.succeed(shutDown())))
+          return message.reply(Exit.succeed(shutDown()))
       }
     }
 
-    const actor = yield* Actor.make<Message, CoordinatorStopped>({
+    const actor = new Actor<Message, CoordinatorStopped>({
       capacity: config.mailboxCapacity,
       runtime,
       stopped: () => new CoordinatorStopped(),
@@ -247,7 +246,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         const span = yield* Telemetry.jobSpan(id, spec)
         const maxBytes = spec.output?.maxBytes
         const fork = forkStoring
-        const broadcaster = yield* Broadcaster.make({ id, maxBytes, config, store, budget, count, runtime, fork })
+        const broadcaster = Broadcaster.make({ id, maxBytes, config, store, budget, count, runtime, fork })
         const onEnded = (worker: Worker.Worker) => actor.notify({ _tag: "Ended", worker, place })
         return yield* Worker.start({ id, spec, config, spawner, broadcaster, span, runtime, onEnded }).pipe(
           Effect.onError((cause) =>

@@ -4,11 +4,12 @@
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import { EventsMissed } from "../JobError.ts"
 import { type JobEvent, JobStarted } from "../JobEvent.ts"
 import type { JobInfo } from "../JobInfo.ts"
-import * as WakeUps from "./wakeUps.ts"
+import { WakeUps } from "./wakeUps.ts"
 
 /** How many events a listener may be behind. */
 export const maxBehind = 16_384
@@ -17,14 +18,12 @@ export class EventLog {
   /** How many events there have been. */
   head = 0
   ended = false
-  readonly wakeUps: WakeUps.WakeUps
+  readonly wakeUps: WakeUps
   private readonly kept: Array<JobEvent> = []
   private listeners = 0
 
-  static readonly make: Effect.Effect<EventLog> = Effect.map(WakeUps.make, (wakeUps) => new EventLog(wakeUps))
-
-  constructor(wakeUps: WakeUps.WakeUps) {
-    this.wakeUps = wakeUps
+  constructor(runtime: Runtime.Runtime<never>) {
+    this.wakeUps = new WakeUps(runtime)
   }
 
   listen(jobs: ReadonlyArray<JobInfo>): Listener {

@@ -13,57 +13,65 @@ import type * as Scope from "effect/Scope"
 /** The longest silence after a wake-up, in milliseconds. */
 const maxSilence = 25
 
-export interface WakeUps {
-  /** How to wait for what is announced from now on: every run waits for one wake-up, which may be one too many. */
-  readonly subscribe: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
-  /** Wakes the subscribers soon; `atOnce`: in this turn of the event loop. */
-  readonly announce: (atOnce?: boolean) => void
-}
+export class WakeUps {
+  private readonly runtime: Runtime.Runtime<never>
+  private pubsub: PubSub.PubSub<void> | undefined
+  private subscribers = 0
+  private scheduled = false
+  private again = false
+  private quietUntil = 0
 
-// A sliding buffer of 1 loses and repeats messages in Effect 3; 2 and more behave.
-export const make: Effect.Effect<WakeUps> = Effect.gen(function*() {
-  const pubsub = yield* PubSub.sliding<void>(2)
-  const runtime = yield* Effect.runtime<never>()
-  let subscribers = 0
-  let scheduled = false
-  let again = false
-  let quietUntil = 0
-
-  /** `unsafeOffer` does not slide: a single slow subscriber would keep the wake-up from all others. */
-  const wake = () => {
-    if (!pubsub.unsafeOffer(undefined)) Runtime.runFork(runtime)(PubSub.publish(pubsub, undefined))
+  constructor(runtime: Runtime.Runtime<never>) {
+    this.runtime = runtime
   }
 
-  const publish = () => {
+  /** How to wait for what is announced from now on: every run waits for one wake-up, which may be one too many. */
+  get subscribe(): Effect.Effect<Effect.Effect<void>, never, Scope.Scope> {
+    return Effect.acquireRelease(
+      Effect.sync(() => void this.subscribers++),
+      () => Effect.sync(() => void this.subscribers--)
+    ).pipe(Effect.zipRight(this.open), Effect.flatMap(PubSub.subscribe), Effect.map(Queue.take))
+  }
+
+  /** Wakes the subscribers soon; `atOnce`: in this turn of the event loop. */
+  announce(atOnce = false): void {
+    if (this.subscribers === 0) return
+    if (atOnce) this.wake()
+    else if (this.scheduled) this.again = true
+    else this.schedule()
+  }
+
+  /** Made for the first subscriber. A sliding buffer of 1 loses and repeats messages in Effect 3; 2 and more behave. */
+  private get open(): Effect.Effect<PubSub.PubSub<void>> {
+    return this.pubsub === undefined
+      ? Effect.map(PubSub.sliding<void>(2), (pubsub) => this.pubsub ??= pubsub)
+      : Effect.succeed(this.pubsub)
+  }
+
+  /** `unsafeOffer` does not slide: a single slow subscriber would keep the wake-up from all others. */
+  private wake(): void {
+    const { pubsub } = this
+    if (pubsub === undefined || pubsub.unsafeOffer(undefined)) return
+    Runtime.runFork(this.runtime)(PubSub.publish(pubsub, undefined))
+  }
+
+  private schedule(): void {
+    this.scheduled = true
+    const silence = this.quietUntil - performance.now()
+    if (silence > 1) setTimeout(() => this.publish(), silence)
+    else setImmediate(() => this.publish())
+  }
+
+  private publish(): void {
     const started = performance.now()
-    again = false
-    wake()
+    this.again = false
+    this.wake()
     // Fibers that were woken run before the next turn: how long that takes is how long they are left in peace.
     setImmediate(() => {
       const now = performance.now()
-      quietUntil = now + Math.min(maxSilence, now - started)
-      scheduled = false
-      if (again) schedule()
+      this.quietUntil = now + Math.min(maxSilence, now - started)
+      this.scheduled = false
+      if (this.again) this.schedule()
     })
   }
-
-  const schedule = () => {
-    scheduled = true
-    const silence = quietUntil - performance.now()
-    if (silence > 1) setTimeout(publish, silence)
-    else setImmediate(publish)
-  }
-
-  return {
-    subscribe: Effect.acquireRelease(
-      Effect.sync(() => void subscribers++),
-      () => Effect.sync(() => void subscribers--)
-    ).pipe(Effect.zipRight(PubSub.subscribe(pubsub)), Effect.map(Queue.take)),
-    announce: (atOnce = false) => {
-      if (subscribers === 0) return
-      if (atOnce) wake()
-      else if (scheduled) again = true
-      else schedule()
-    }
-  }
-})
+}

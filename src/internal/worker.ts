@@ -20,7 +20,7 @@ import type { StopReason } from "../JobInfo.ts"
 import type { JobSpec } from "../JobSpec.ts"
 import { type Ended, type JobStatus, running, type Signal } from "../JobStatus.ts"
 import type { Process, ProcessSpawner } from "../ProcessSpawner.ts"
-import * as Actor from "./actor.ts"
+import { Actor, type Reply } from "./actor.ts"
 import type { Broadcaster } from "./broadcaster.ts"
 import { sleep } from "./sleep.ts"
 
@@ -63,7 +63,7 @@ export interface Worker {
 }
 
 type Message =
-  | { readonly _tag: "Stop"; readonly options: StopOptions; readonly reply: Actor.Reply<void> }
+  | { readonly _tag: "Stop"; readonly options: StopOptions; readonly reply: Reply<void> }
   | { readonly _tag: "ShutDown" }
   | { readonly _tag: "TimedOut" }
   | { readonly _tag: "LimitReached" }
@@ -107,8 +107,8 @@ export const start = (options: {
     let deadline: number | undefined
     const sent = new Set<Signal>()
 
-    const receive = (message: Message): Effect.Effect<void> => {
-      if (finished) return Effect.void
+    const receive = (message: Message): Effect.Effect<void> | void => {
+      if (finished) return
       switch (message._tag) {
         case "Stop":
           return Effect.zipRight(
@@ -128,13 +128,13 @@ export const start = (options: {
         case "Gone":
           return gone
         case "OutputEnded":
-          return endIfComplete
+          return isGone && openPipes === 0 ? end : undefined
         case "DrainOver":
           return cut
       }
     }
 
-    const actor = yield* Actor.make<Message, JobAlreadyEnded>({
+    const actor = new Actor<Message, JobAlreadyEnded>({
       capacity: config.mailboxCapacity,
       runtime: options.runtime,
       stopped: () => new JobAlreadyEnded({ id }),
@@ -193,8 +193,6 @@ export const start = (options: {
       return openPipes === 0 ? end : later(drainTimeout, { _tag: "DrainOver" })
     })
 
-    const endIfComplete = Effect.suspend(() => isGone && openPipes === 0 ? end : Effect.void)
-
     /** Something that left the group holds a pipe, and nobody knows for how long. */
     const cut = Effect.suspend(() =>
       Effect.map(worker.process.cutOutput, (wasOpen) => {
@@ -247,7 +245,7 @@ export const start = (options: {
       abandon: Effect.suspend(() => finish(Exit.fail(new CoordinatorStopped())))
     }
     if (spec.timeout !== undefined) yield* later(spec.timeout, { _tag: "TimedOut" })
-    report = actor.notify
+    report = (message) => actor.notify(message)
     early.forEach(report)
     return worker
   })

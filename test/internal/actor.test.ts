@@ -6,20 +6,20 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Random from "effect/Random"
-import * as Actor from "../../src/internal/actor.ts"
+import { Actor, type Reply } from "../../src/internal/actor.ts"
 
 type Message =
-  | { readonly _tag: "Add"; readonly n: number; readonly reply: Actor.Reply<number, string> }
-  | { readonly _tag: "Pause"; readonly until: Effect.Effect<void>; readonly reply: Actor.Reply<void> }
+  | { readonly _tag: "Add"; readonly n: number; readonly reply: Reply<number, string> }
+  | { readonly _tag: "Pause"; readonly until: Effect.Effect<void>; readonly reply: Reply<void> }
   | { readonly _tag: "Note"; readonly text: string }
-  | { readonly _tag: "Break"; readonly reply: Actor.Reply<void> }
+  | { readonly _tag: "Break"; readonly reply: Reply<void> }
 
 /** An actor that adds up, and whose fiber a test can hold. */
 const counter = (capacity: number) =>
   Effect.gen(function*() {
     const received: Array<number | string> = []
     let sum = 0
-    const actor = yield* Actor.make<Message, "stopped">({
+    const actor = new Actor<Message, "stopped">({
       capacity,
       runtime: yield* Effect.runtime<never>(),
       stopped: () => "stopped",
@@ -48,7 +48,16 @@ const counter = (capacity: number) =>
       yield* actor.ask<void, never>((reply) => ({ _tag: "Pause", until: Deferred.await(resumed), reply }))
       return Deferred.succeed(resumed, undefined)
     })
-    return { ...actor, received, add, query, pause, note: (text: string) => actor.notify({ _tag: "Note", text }) }
+    return {
+      received,
+      add,
+      query,
+      pause,
+      stop: () => actor.stop(),
+      notify: (message: Message) => actor.notify(message),
+      ask: <A, E>(request: (reply: Reply<A, E>) => Message) => actor.ask(request),
+      note: (text: string) => actor.notify({ _tag: "Note", text })
+    }
   })
 
 const turns = (n: number) => Effect.forEach(Array.from({ length: n }), () => Effect.yieldNow(), { discard: true })
