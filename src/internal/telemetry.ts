@@ -109,9 +109,12 @@ const outcomeOf = ({ state: { status } }: Worker) => {
 
 /** Annotations take a fifth of the time that a job costs beside its process: they are made only if they will be seen. */
 const log = (message: string, { id, process, spec, state }: Worker): Effect.Effect<void> =>
-  Effect.flatMap(FiberRef.get(FiberRef.currentMinimumLogLevel), (minimum) =>
-    LogLevel.greaterThan(minimum, LogLevel.Debug)
-      ? Effect.void
-      : Effect.logDebug(message).pipe(
-        Effect.annotateLogs({ jobId: id, program: programOf(spec), pid: process.pid, status: state.status._tag })
-      ))
+  Effect.flatMap(
+    FiberRef.get(FiberRef.currentMinimumLogLevel),
+    (minimum) =>
+      LogLevel.greaterThan(minimum, LogLevel.Debug)
+        ? Effect.void
+        : Effect.logDebug(message).pipe(
+          Effect.annotateLogs({ jobId: id, program: programOf(spec), pid: process.pid, status: state.status._tag })
+        )
+  )
