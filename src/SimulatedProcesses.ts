@@ -119,9 +119,9 @@ export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")
  * Standard input can be written until the program ends, and is read by nobody. Limits do nothing.
  *
  * @example
- * import { expect, it } from "@effect/vitest"
- * import { Effect, Fiber, Layer, TestClock } from "effect"
+ * import { Effect, Fiber, Layer, TestClock, TestContext } from "effect"
  * import { JobCoordinator, JobSpec, JobStatus, SimulatedProcesses } from "joblib"
+ * import { deepEqual } from "node:assert"
  *
  * // What is to be tested: a build that may take ten minutes.
  * const build = Effect.gen(function*() {
@@ -135,19 +135,21 @@ export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")
  *   Layer.provideMerge(SimulatedProcesses.layer({ npm: { output: [{ data: "hello\n" }] } }))
  * )
  *
- * it.effect("stops a build that hangs", () =>
- *   Effect.gen(function*() {
- *     const fiber = yield* Effect.fork(build)
- *     yield* TestClock.adjust("10 minutes")
- *     expect(yield* Fiber.join(fiber)).toEqual(new JobStatus.Killed({ signal: "SIGTERM" }))
+ * // The body of an `it.effect`, which provides the TestContext by itself.
+ * const test = Effect.gen(function*() {
+ *   const fiber = yield* Effect.fork(build)
+ *   yield* TestClock.adjust("10 minutes")
+ *   deepEqual(yield* Fiber.join(fiber), new JobStatus.Killed({ signal: "SIGTERM" }))
  *
- *     const processes = yield* SimulatedProcesses.SimulatedProcesses
- *     expect(yield* processes.trace).toEqual([
- *       { at: 0, _tag: "Spawned", pid: 1000, command: "npm" },
- *       { at: 600_000, _tag: "Signalled", pid: 1000, command: "npm", signal: "SIGTERM" },
- *       { at: 600_000, _tag: "Exited", pid: 1000, command: "npm", signal: "SIGTERM" }
- *     ])
- *   }).pipe(Effect.provide(TestLayer)))
+ *   const processes = yield* SimulatedProcesses.SimulatedProcesses
+ *   deepEqual(yield* processes.trace, [
+ *     { at: 0, _tag: "Spawned", pid: 1000, command: "npm" },
+ *     { at: 600_000, _tag: "Signalled", pid: 1000, command: "npm", signal: "SIGTERM" },
+ *     { at: 600_000, _tag: "Exited", pid: 1000, command: "npm", signal: "SIGTERM" }
+ *   ])
+ * })
+ *
+ * Effect.runPromise(test.pipe(Effect.provide(TestLayer), Effect.provide(TestContext.TestContext)))
  *
  * @since 0.1.0
  * @category layers
