@@ -462,9 +462,9 @@ describe("whatever is written and read, and when", () => {
           FastCheck.integer({ min: 1, max: 60_000 }),
           (writes, readers, maxBytes) => Effect.runPromise(check(writes, readers, maxBytes))
         ),
-        { numRuns: 30 }
+        { numRuns: 15 }
       )
-    ))
+    ), 180_000)
 
   const check = (
     writes: ReadonlyArray<{ readonly at: number; readonly source: Output.OutputSource; readonly size: number }>,
