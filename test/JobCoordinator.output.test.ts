@@ -453,18 +453,22 @@ describe("whatever is written and read, and when", () => {
     whenBehind: FastCheck.constantFrom("fail" as const, "skip" as const, "block" as const)
   })
 
-  it.effect("readers get the bytes of their sources, in order, exactly, or are told which are gone", () =>
-    Effect.promise(() =>
-      FastCheck.assert(
-        FastCheck.asyncProperty(
-          Writes,
-          FastCheck.array(Reader, { maxLength: 8 }),
-          FastCheck.integer({ min: 1, max: 60_000 }),
-          (writes, readers, maxBytes) => Effect.runPromise(check(writes, readers, maxBytes))
-        ),
-        { numRuns: 15 }
-      )
-    ), 180_000)
+  it.effect(
+    "readers get the bytes of their sources, in order, exactly, or are told which are gone",
+    () =>
+      Effect.promise(() =>
+        FastCheck.assert(
+          FastCheck.asyncProperty(
+            Writes,
+            FastCheck.array(Reader, { maxLength: 8 }),
+            FastCheck.integer({ min: 1, max: 60_000 }),
+            (writes, readers, maxBytes) => Effect.runPromise(check(writes, readers, maxBytes))
+          ),
+          { numRuns: 15 }
+        )
+      ),
+    180_000
+  )
 
   const check = (
     writes: ReadonlyArray<{ readonly at: number; readonly source: Output.OutputSource; readonly size: number }>,
