@@ -191,14 +191,16 @@ const withCgroups = (directory: string) => {
             Fs.chownSync(directory + file, nobody, nobody)
           }
           const program = yield* Hosts.build("cgroupHost.ts")
-          Fs.chmodSync(Path.dirname(program), 0o755)
-          const host = spawnChild(
-            "sh",
-            ["-c", "read go && exec \"$@\"", "sh", process.execPath, program, `id -u; ${escape} & exit`, "1"],
-            { uid: nobody, gid: nobody, stdio: ["pipe", "pipe", "inherit"] }
-          )
+          // It comes through standard input, for the directory that it is in may let nobody else in.
+          const node = [process.execPath, "--input-type=module", "-", `id -u; ${escape} & exit`, "1"]
+          const host = spawnChild("sh", ["-c", "read go && exec \"$@\"", "sh", ...node], {
+            cwd: "/",
+            uid: nobody,
+            gid: nobody,
+            stdio: ["pipe", "pipe", "inherit"]
+          })
           Fs.writeFileSync(`${directory}/cgroup.procs`, `${host.pid}`)
-          host.stdin.end("go\n")
+          host.stdin.end(`go\n${Fs.readFileSync(program, "utf8")}`)
           const [, uid, pid] = yield* Hosts.waitForOutput(host.stdout)(/^(\d+)\n(\d+)\n/)
           expect(Number(uid)).toBe(nobody)
           host.kill("SIGKILL")
