@@ -152,12 +152,10 @@ const make = Effect.gen(function*() {
   const start = (spec: JobSpec.JobSpec) => Effect.flatMap(JobSpec.validate(spec), coordinator.start)
 
   const subscribe = (id: JobId, options?: Options) =>
-    Effect.flatMap(coordinator.find(id), (worker) => worker.broadcaster.subscribe(outputOptions(options)))
+    Effect.map(coordinator.find(id), (worker) => new Subscription.Subscription(worker.broadcaster, options ?? {}))
 
   const output = (id: JobId, options?: Options): Stream.Stream<OutputChunk, OutputError> =>
-    Stream.unwrapScoped(
-      Effect.map(subscribe(id, options), (subscription) => Stream.fromChannel(Subscription.channel(subscription)))
-    )
+    Stream.fromChannel(Subscription.channel(subscribe(id, options)))
 
   const bytesOf = (source: OutputSource) => (id: JobId, options?: SourceOptions) =>
     Stream.mapChunks(output(id, { ...options, source }), Chunk.map((chunk) => chunk.bytes))
@@ -178,11 +176,7 @@ const make = Effect.gen(function*() {
     list: (filter) => coordinator.list(filter ?? {}),
     remove: coordinator.remove,
     output,
-    pull: (id, options) =>
-      Effect.map(
-        subscribe(id, options),
-        (subscription) => Effect.map(Subscription.pull(subscription), Chunk.toReadonlyArray)
-      ),
+    pull: (id, options) => Effect.map(Subscription.pull(subscribe(id, options)), Effect.map(Chunk.toReadonlyArray)),
     stdout: bytesOf("stdout"),
     stderr: bytesOf("stderr"),
     input: (id) => Sink.unwrap(Effect.map(coordinator.find(id), Input.sink)),
@@ -190,15 +184,6 @@ const make = Effect.gen(function*() {
       Effect.map(coordinator.listen, (listener) => Stream.repeatEffectChunkOption(listener.pull))
     )
   })
-})
-
-const isSource = Schema.is(OutputSource)
-
-/** What is no source or no place counts as absent. */
-const outputOptions = (options?: Options): Options => ({
-  ...options,
-  source: isSource(options?.source) ? options.source : "all",
-  from: options?.from ?? "start"
 })
 
 const isSignal = Schema.is(Signal)

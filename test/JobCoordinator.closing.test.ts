@@ -97,10 +97,10 @@ describe("closing the layer", () => {
       ])
     }))
 
-  it.effect("new calls, those queued and starts that wait for room fail with CoordinatorStopped", () =>
+  it.effect("calls that come once it has begun fail with CoordinatorStopped, before its end and after", () =>
     Effect.gen(function*() {
       const { close, context, jobs } = yield* open(simulated(scripts, { mailboxCapacity: 1 }))
-      const id = yield* jobs.start(run("obedient"))
+      const id = yield* jobs.start(run("stubborn"))
       const calls: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
         jobs.start(run("obedient")),
         jobs.stop(id),
@@ -116,12 +116,13 @@ describe("closing the layer", () => {
         Stream.run(Stream.make(Uint8Array.of(1)), jobs.input(id)),
         Stream.runDrain(jobs.events)
       ]
-      // All of them get into the mailbox, or in front of it, before the coordinator's fiber runs.
-      const queued = yield* Effect.forEach(calls, (call) => Effect.fork(call))
       const closing = yield* Effect.fork(close)
-      const exits = yield* Effect.forEach(queued, Fiber.await)
-      yield* Fiber.join(closing)
+      yield* settle
+      const exits = yield* Effect.forEach(calls, Effect.exit, { concurrency: "unbounded" })
       exits.forEach((exit, index) => isStopped(exit, `call ${index}`))
+      assert.isNull(closing.unsafePoll())
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.join(closing)
 
       for (const call of calls) isStopped(yield* Effect.exit(call))
       assert.strictEqual((yield* simulatedAlive.pipe(Effect.provide(context))).size, 0)

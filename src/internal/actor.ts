@@ -1,9 +1,11 @@
 /**
  * An actor: state that one fiber at a time may touch, reached through a bounded mailbox.
  *
- * The fiber runs while there is mail and leaves when there is none, and the mailbox is made for the first request: an
- * idle actor costs next to nothing. A request is answered by resuming the asking fiber, which never blocks and costs a
- * fraction of a `Deferred`.
+ * An actor with nothing to do receives a message at once, on the stack of its sender. What that calls for is done by the
+ * actor's fiber, which is forked for it; what comes meanwhile waits in the mailbox, and the fiber leaves when there is
+ * nothing more. So an idle actor has neither fiber nor mailbox, and a message to one costs neither: the actors of Swift
+ * run the same way (SE-0306). A request is answered by resuming the asking fiber, which never blocks and costs a fraction
+ * of a `Deferred`.
  */
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
@@ -56,7 +58,7 @@ export class Actor<Message, Stopped> {
   }
 
   /**
-   * Puts a request into the mailbox, waiting for room if there is none, and waits for its answer. A caller that is
+   * Sends a request and waits for its answer; if the mailbox has no room for it, first for that. A caller that is
    * interrupted withdraws its request: it is not received any more.
    */
   ask<A, E>(request: Request<A, E, Message>): Effect.Effect<A, E | Stopped> {
@@ -75,14 +77,13 @@ export class Actor<Message, Stopped> {
 
   /** Tells the actor something that must not wait for room. It is received before every request. */
   notify(message: Message): void {
-    this.notices.push(message)
-    this.wake()
+    if (this.enter()) this.leave(this.receive(message))
+    else this.notices.push(message)
   }
 
   /** From now on every request fails, those in the mailbox and before it too. Notices are still received. */
   stop(): void {
     this.stopped = true
-    this.wake()
   }
 
   private post<A, E>(
@@ -91,9 +92,10 @@ export class Actor<Message, Stopped> {
   ): Envelope<Message, Stopped> {
     const envelope = { message: request(resume), refuse: resume, withdrawn: false }
     if (this.stopped) resume(Exit.fail(this.options.stopped()))
+    else if (this.isDue) resume(Effect.zipRight(nextTurn, this.ask(request)))
+    else if (this.enter()) this.leave(this.receive(envelope.message, resume))
     else if (this.mailbox === undefined) resume(Effect.zipRight(this.open, this.ask(request)))
-    else if (this.mailbox.unsafeOffer(envelope)) this.wake()
-    else resume(this.waitForRoom(this.mailbox, request))
+    else if (!this.mailbox.unsafeOffer(envelope)) resume(this.waitForRoom(this.mailbox, request))
     return envelope
   }
 
@@ -130,16 +132,38 @@ export class Actor<Message, Stopped> {
     })
   }
 
+  /** Whether it is time for the event loop to have its turn. */
+  private get isDue(): boolean {
+    return ++this.steps % stepsPerTurn === 0
+  }
+
+  /** Begins to work, unless it does already: `true` if its sender's message can be received at once. */
+  private enter(): boolean {
+    if (this.awake) return false
+    return this.awake = true
+  }
+
+  /** Does what that message called for, and what was sent meanwhile. */
+  private leave(effect: Effect.Effect<void> | void): void {
+    if (effect !== undefined) this.fork(Effect.zipRight(effect, this.run))
+    else if (this.notices.length > 0 || this.depth > 0) this.fork(this.run)
+    else this.awake = false
+  }
+
   private wake(): void {
     if (this.awake) return
     this.awake = true
-    Runtime.runFork(this.options.runtime)(this.run, { immediate: false })
+    this.fork(this.run)
+  }
+
+  private fork(effect: Effect.Effect<void>): void {
+    Runtime.runFork(this.options.runtime)(effect)
   }
 
   /** Receives what there is, notices first. What needs no effect costs none. */
   private get run(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      while (++this.steps % stepsPerTurn !== 0) {
+      while (!this.isDue) {
         const notice = this.notices.shift()
         const envelope = notice === undefined ? this.taken.shift() : undefined
         const effect = notice !== undefined
@@ -156,8 +180,7 @@ export class Actor<Message, Stopped> {
 
   /** Empties the mailbox; if there is nothing in it, the fiber's work is done. */
   private get take(): Effect.Effect<void> | undefined {
-    const { mailbox } = this
-    const depth = mailbox === undefined ? 0 : size(mailbox)
+    const { depth, mailbox } = this
     this.options.onDepth?.(depth)
     if (mailbox !== undefined && depth > 0) {
       return Effect.map(Queue.takeAll(mailbox), (envelopes) => {
@@ -166,6 +189,10 @@ export class Actor<Message, Stopped> {
     }
     this.awake = false
     return undefined
+  }
+
+  private get depth(): number {
+    return this.mailbox === undefined ? 0 : Option.getOrElse(this.mailbox.unsafeSize(), () => 0)
   }
 
   private unseal(envelope: Envelope<Message, Stopped>): Effect.Effect<void> | void {
@@ -188,5 +215,3 @@ const fail = (cause: Cause.Cause<never>, refuse: Reply<never> | undefined): Effe
   refuse?.(Exit.failCause(cause))
   return Effect.logError("An actor failed", cause)
 }
-
-const size = <A>(queue: Queue.Queue<A>): number => Option.getOrElse(queue.unsafeSize(), () => 0)

@@ -7,24 +7,20 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Runtime from "effect/Runtime"
-import type * as Scope from "effect/Scope"
 import type { Settings } from "../JobConfig.ts"
-import { CoordinatorStopped, type OutputStoreError, SubscriberLimitReached } from "../JobError.ts"
+import { CoordinatorStopped, SubscriberLimitReached } from "../JobError.ts"
 import type { JobId } from "../JobId.ts"
-import type { Options, OutputSource } from "../Output.ts"
+import type { OutputSource } from "../Output.ts"
 import type { OutputStore } from "../OutputStore.ts"
 import { Actor, type Reply } from "./actor.ts"
 import { Archive } from "./archive.ts"
 import type { OutputBudget } from "./outputBudget.ts"
 import { OutputLog } from "./outputLog.ts"
-import { Subscription } from "./subscription.ts"
+import type { Source, Subscription } from "./subscription.ts"
 import * as Telemetry from "./telemetry.ts"
 import { WakeUps } from "./wakeUps.ts"
 
-export interface Broadcaster {
-  readonly log: OutputLog
-  /** What a store keeps of the log, if there is one. */
-  readonly archive: Archive | undefined
+export interface Broadcaster extends Source {
   /** Takes what was read from a pipe; `false`: read no more until the pipes are resumed. */
   readonly write: (source: OutputSource, bytes: Uint8Array) => boolean
   /** Tells how to read on after `write` answered `false`, and whom to tell that the store is full. */
@@ -35,9 +31,6 @@ export interface Broadcaster {
   readonly end: (failure: Option.Option<CoordinatorStopped>) => void
   /** The job has left the table: its log goes with its last reader. */
   readonly remove: () => void
-  readonly subscribe: (
-    options: Options
-  ) => Effect.Effect<Subscription, SubscriberLimitReached | OutputStoreError | CoordinatorStopped, Scope.Scope>
 }
 
 /** How many subscribers all jobs together have. */
@@ -48,8 +41,8 @@ export interface SubscriberCount {
 type Message =
   | {
     readonly _tag: "Subscribe"
-    readonly options: Options
-    readonly reply: Reply<Subscription, SubscriberLimitReached>
+    readonly subscription: Subscription
+    readonly reply: Reply<void, SubscriberLimitReached>
   }
   | { readonly _tag: "Unsubscribe"; readonly subscription: Subscription }
   | { readonly _tag: "Advanced" }
@@ -86,7 +79,7 @@ export const make = (options: {
   const receive = (message: Message): Effect.Effect<void> | void => {
     switch (message._tag) {
       case "Subscribe":
-        return message.reply(admit(message.options))
+        return message.reply(admit(message.subscription))
       case "Unsubscribe":
         dismiss(message.subscription)
         return goOn()
@@ -132,7 +125,7 @@ export const make = (options: {
     })
   }))
 
-  const admit = (wanted: Options): Exit.Exit<Subscription, SubscriberLimitReached> => {
+  const admit = (subscription: Subscription): Exit.Exit<void, SubscriberLimitReached> => {
     if (subscriptions.size >= config.maxSubscribersPerJob) {
       return Exit.fail(
         new SubscriberLimitReached({ limit: config.maxSubscribersPerJob, scope: "job" }, { disableValidation: true })
@@ -143,11 +136,11 @@ export const make = (options: {
         new SubscriberLimitReached({ limit: config.maxSubscribers, scope: "total" }, { disableValidation: true })
       )
     }
-    const subscription = new Subscription(id, log, archive, wanted, () => actor.notify({ _tag: "Advanced" }))
+    subscription.begin()
     subscriptions.add(subscription)
     Telemetry.record(Telemetry.subscribers, ++count.total)
     if (subscription.pins) log.pins.add(subscription)
-    return Exit.succeed(subscription)
+    return Exit.void
   }
 
   const dismiss = (subscription: Subscription): void => {
@@ -180,8 +173,10 @@ export const make = (options: {
   }
 
   return {
+    id,
     log,
     archive,
+    wakeUps,
     write: (source, bytes) => {
       const hasRoom = log.append(source, bytes)
       if (!hasRoom) paused = true
@@ -197,18 +192,9 @@ export const make = (options: {
     drain: () => actor.notify({ _tag: "Drain" }),
     end: (failure) => actor.notify({ _tag: "End", failure }),
     remove: () => actor.notify({ _tag: "Remove" }),
-    subscribe: (wanted) =>
-      Effect.acquireRelease(
-        actor.ask<Subscription, SubscriberLimitReached>((reply) => ({ _tag: "Subscribe", options: wanted, reply })),
-        (subscription) => Effect.sync(() => actor.notify({ _tag: "Unsubscribe", subscription }))
-      ).pipe(
-        Effect.tap((subscription) => subscription.locate),
-        Effect.tap((subscription) =>
-          log.ended ? Effect.void : Effect.map(wakeUps.subscribe, (wait) => {
-            subscription.wait = wait
-          })
-        )
-      )
+    admit: (subscription) => actor.ask((reply) => ({ _tag: "Subscribe", subscription, reply })),
+    advanced: () => actor.notify({ _tag: "Advanced" }),
+    dismiss: (subscription) => actor.notify({ _tag: "Unsubscribe", subscription })
   }
 }
 

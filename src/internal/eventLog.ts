@@ -73,7 +73,7 @@ export class Listener {
 
   /** Must come before the first `pull`. */
   get subscribe(): Effect.Effect<void, never, Scope.Scope> {
-    return Effect.map(this.log.wakeUps.subscribe, (wait) => {
+    return Effect.map(Effect.acquireRelease(this.log.wakeUps.listen, ({ close }) => close), ({ wait }) => {
       this.wait = wait
     })
   }

@@ -6,14 +6,36 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import { type CoordinatorStopped, OutputEvicted, type OutputStoreError } from "../JobError.ts"
+import type * as Scope from "effect/Scope"
+import {
+  type CoordinatorStopped,
+  OutputEvicted,
+  type OutputStoreError,
+  type SubscriberLimitReached
+} from "../JobError.ts"
 import type { JobId } from "../JobId.ts"
 import type { Options, OutputChunk } from "../Output.ts"
 import type { StoredOutput } from "../OutputStore.ts"
 import type { Archive } from "./archive.ts"
 import type { OutputLog, Selection } from "./outputLog.ts"
+import type { Listener, WakeUps } from "./wakeUps.ts"
 
 export type ReadError = OutputEvicted | OutputStoreError | CoordinatorStopped
+
+/** What is subscribed to: the output of one job. */
+export interface Source {
+  readonly id: JobId
+  readonly log: OutputLog
+  /** What a store keeps of the log, if there is one. */
+  readonly archive: Archive | undefined
+  readonly wakeUps: WakeUps
+  /** Lets a subscription in, which then takes its place in the log. */
+  readonly admit: (subscription: Subscription) => Effect.Effect<void, SubscriberLimitReached | CoordinatorStopped>
+  /** A subscription has moved on that the log waits for. */
+  readonly advanced: () => void
+  /** Forgets a subscription, whether it was let in or not. */
+  readonly dismiss: (subscription: Subscription) => void
+}
 
 /** Some chunks; or the end, with an error if it is not a good one. */
 type Batch = Either.Either<Chunk.Chunk<OutputChunk>, Option.Option<ReadError>>
@@ -22,59 +44,82 @@ const endOfStream: Batch = Either.left(Option.none())
 
 export class Subscription {
   /** The first byte that this reader has not had. */
-  position: number
+  position = 0
   /** Whether the log must keep what this reader has not had. */
   readonly pins: boolean
-  /** Waits until the log has grown or ended. Nobody waits for a log that had ended before. */
-  wait: Effect.Effect<void> = Effect.void
 
-  private readonly id: JobId
-  private readonly log: OutputLog
-  private readonly archive: Archive | undefined
+  private readonly source: Source
+  private readonly options: Options
   private readonly selection: Selection
-  private readonly until: number
-  private readonly whenBehind: Options["whenBehind"]
+  private until = Infinity
   /** Whether it goes on with what is kept. So does, with its first bytes, who asked for what is kept of a tail. */
   private skips: boolean
   /** The bytes of a tail that memory had lost: how many, and where they end. */
-  private readonly lost: { readonly bytes: number; readonly end: number }
-  private readonly onAdvance: () => void
+  private lost = { bytes: 0, end: 0 }
+  private listener: Listener | undefined
 
-  constructor(
-    id: JobId,
-    log: OutputLog,
-    archive: Archive | undefined,
-    options: Options,
-    onAdvance: () => void
-  ) {
-    this.id = id
-    this.log = log
-    this.archive = archive
+  constructor(source: Source, options: Options) {
+    this.source = source
+    this.options = options
     this.selection = options.source === "stdout" || options.source === "stderr" ? options.source : "all"
-    const tail = typeof options.from === "object" ? bytesOf(options.from?.tail) : undefined
-    this.position = tail === undefined ? positionOf(options.from, log) : log.tail(this.selection, tail)
-    this.lost = { bytes: (tail ?? 0) - log.size(this.selection), end: log.start(this.selection) }
-    this.until = options.follow === false ? log.head : Infinity
-    this.whenBehind = options.whenBehind
-    this.skips = this.whenBehind === "skip" || tail !== undefined
-    this.pins = this.whenBehind === "block"
-    this.onAdvance = onAdvance
+    this.skips = options.whenBehind === "skip"
+    this.pins = options.whenBehind === "block"
+  }
+
+  /** Must come before the first `take`. `close` belongs after it, whatever came of it. */
+  get open(): Effect.Effect<Subscription, SubscriberLimitReached | OutputStoreError | CoordinatorStopped> {
+    return Effect.flatMap(
+      this.source.admit(this),
+      () => this.lost.bytes > 0 ? Effect.as(this.locate, this) : Effect.succeed(this)
+    )
+  }
+
+  /** Gives back its place, at once. */
+  get close(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.source.dismiss(this)
+      return this.listener?.close ?? Effect.void
+    })
+  }
+
+  /** Takes its place in the log as it is now. */
+  begin(): void {
+    const { options: { follow, from }, selection, source: { log } } = this
+    if (typeof from === "object" && from !== null) {
+      const tail = bytesOf(from.tail)
+      this.position = log.tail(selection, tail)
+      this.skips = true
+      this.lost = { bytes: tail - log.size(selection), end: log.start(selection) }
+    } else this.position = from === "end" ? log.head : typeof from === "number" ? bytesOf(from) : 0
+    if (follow === false) this.until = log.head
+  }
+
+  /** Waits until the log may have grown or ended. The first time it only begins to listen: something may have come. */
+  get wait(): Effect.Effect<void> {
+    return this.listener?.wait ?? Effect.map(this.source.wakeUps.listen, (listener) => {
+      this.listener = listener
+    })
   }
 
   /** A tail may begin before what memory keeps, unless the store has not all of that. */
-  readonly locate: Effect.Effect<void, OutputStoreError> = Effect.suspend(() => {
-    const { archive, lost, selection } = this
-    if (lost.bytes <= 0 || archive?.stored === undefined || archive.end < lost.end) return Effect.void
+  private get locate(): Effect.Effect<void, OutputStoreError> {
+    const { lost, selection, source: { archive } } = this
+    if (archive?.stored === undefined || archive.end < lost.end) return Effect.void
     return Effect.map(archive.stored.tail(selection, lost.bytes, lost.end), (position) => {
       // A store may keep less than memory.
       this.position = Math.min(position, lost.end)
     })
-  })
+  }
+
+  /** The next batch; waits for it. */
+  readonly next: Effect.Effect<Chunk.Chunk<OutputChunk>, Option.Option<ReadError>> = Effect.suspend(() =>
+    this.take() ?? Effect.zipRight(this.wait, this.next)
+  )
 
   /** Everything that came since the last batch, or `undefined` if that is nothing yet. */
   take(): Batch | Effect.Effect<Chunk.Chunk<OutputChunk>, Option.Option<ReadError>> | undefined {
     if (this.position >= this.until) return endOfStream
-    const { archive, log, selection } = this
+    const { selection, source: { archive, log } } = this
     const start = log.start(selection)
     if (this.position < start) {
       if (archive?.stored !== undefined && this.position < archive.end) return this.fetch(archive.stored, archive.end)
@@ -84,8 +129,8 @@ export class Subscription {
     const from = this.position
     const to = Math.min(log.head, this.until)
     if (from < to) {
-      this.advance(to)
       const chunks = log.read(selection, from, to)
+      this.advance(to)
       if (chunks.length > 0) return Either.right(chunks)
     }
     if (this.position >= this.until) return endOfStream
@@ -94,7 +139,7 @@ export class Subscription {
 
   /** The next chunks out of the store: memory has lost them. */
   private fetch(stored: StoredOutput, end: number): ReturnType<Subscription["take"]> {
-    const { log, selection } = this
+    const { selection, source: { log } } = this
     const start = Math.min(stored.start(selection), log.start(selection))
     if (this.position < start) {
       const behind = this.fallBehind(start)
@@ -105,10 +150,10 @@ export class Subscription {
     if (from >= to) return this.take()
     return Effect.flatMap(Effect.mapError(stored.read(selection, from, to), Option.some), (chunks) => {
       // Some of it may have been evicted meanwhile, and be missing here.
-      if (from < stored.start(selection)) return pull(this)
+      if (from < stored.start(selection)) return this.next
       const last = chunks.at(-1)
       this.advance(last === undefined ? to : last.offset + last.bytes.length)
-      return last === undefined ? pull(this) : Effect.succeed(Chunk.unsafeFromArray(chunks))
+      return last === undefined ? this.next : Effect.succeed(Chunk.unsafeFromArray(chunks))
     })
   }
 
@@ -116,7 +161,7 @@ export class Subscription {
   private fallBehind(start: number, error: Option.Option<OutputStoreError> = Option.none()): Batch | undefined {
     if (!this.skips) {
       return Either.left(
-        Option.orElseSome(error, () => new OutputEvicted({ id: this.id, from: this.position, to: start }))
+        Option.orElseSome(error, () => new OutputEvicted({ id: this.source.id, from: this.position, to: start }))
       )
     }
     this.position = start
@@ -125,23 +170,44 @@ export class Subscription {
 
   private advance(to: number): void {
     this.position = to
-    this.skips = this.whenBehind === "skip"
-    if (this.pins) this.onAdvance()
+    this.skips = this.options.whenBehind === "skip"
+    if (this.pins) this.source.advanced()
   }
 }
 
-/** The next batch; waits for it. */
-export const pull = (
-  subscription: Subscription
-): Effect.Effect<Chunk.Chunk<OutputChunk>, Option.Option<ReadError>> => {
-  const next: Effect.Effect<Chunk.Chunk<OutputChunk>, Option.Option<ReadError>> = Effect.suspend(() =>
-    subscription.take() ?? Effect.zipRight(subscription.wait, next)
-  )
-  return next
-}
+type OpenError = Effect.Effect.Error<Subscription["open"]>
 
-/** All batches, as the channel of a `Stream`: a loop of its own is the cheapest form that a `Stream` has. */
-export const channel = (
+/** Opens a subscription for as long as the scope is open; each run of the result waits for the next batch. */
+export const pull = <E>(
+  subscribe: Effect.Effect<Subscription, E>
+): Effect.Effect<
+  Effect.Effect<Chunk.Chunk<OutputChunk>, Option.Option<ReadError>>,
+  E | OpenError,
+  Scope.Scope
+> =>
+  subscribe.pipe(
+    Effect.tap((subscription) => Effect.addFinalizer(() => subscription.close)),
+    Effect.flatMap((subscription) => subscription.open),
+    Effect.map((subscription) => subscription.next)
+  )
+
+/**
+ * Opens a subscription and gives all its batches, as the channel of a `Stream`. A loop of its own is the cheapest form
+ * that a `Stream` has, and one without a scope costs a third less to begin.
+ */
+export const channel = <E>(
+  subscribe: Effect.Effect<Subscription, E>
+): Channel.Channel<Chunk.Chunk<OutputChunk>, unknown, E | OpenError | ReadError> =>
+  Channel.suspend(() => {
+    let close: Effect.Effect<void> = Effect.void
+    const open = Effect.flatMap(subscribe, (subscription) => {
+      close = subscription.close
+      return subscription.open
+    })
+    return Channel.ensuring(Channel.flatMap(Channel.fromEffect(open), batches), Effect.suspend(() => close))
+  })
+
+const batches = (
   subscription: Subscription
 ): Channel.Channel<Chunk.Chunk<OutputChunk>, unknown, ReadError> => {
   const wait = Channel.fromEffect(Effect.suspend(() => subscription.wait))
@@ -156,9 +222,5 @@ export const channel = (
   })
   return next
 }
-
-/** Where a reader begins. */
-const positionOf = (from: Options["from"], log: OutputLog): number =>
-  from === "end" ? log.head : typeof from === "number" ? bytesOf(from) : 0
 
 const bytesOf = (count: number | undefined = 0): number => count > 0 ? Math.floor(count) : 0

@@ -1,14 +1,22 @@
 /**
- * Tells subscribers that there is something new, through a `PubSub` that carries wake-ups alone.
+ * Tells listeners that there is something new, through a `PubSub` that carries wake-ups alone.
  *
  * It is the number of wake-ups that costs, not that of bytes: one is published per turn of the event loop at most, after
- * all its reads, and none while the subscribers are likely still busy with the last one.
+ * all its reads, and none while the listeners are likely still busy with the last one.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as PubSub from "effect/PubSub"
 import * as Queue from "effect/Queue"
 import * as Runtime from "effect/Runtime"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
+
+/** One who waits for wake-ups. */
+export interface Listener {
+  /** Waits for what is announced from now on: every run waits for one wake-up, which may be one too many. */
+  readonly wait: Effect.Effect<void>
+  readonly close: Effect.Effect<void>
+}
 
 /** The longest silence after a wake-up, in milliseconds. */
 const maxSilence = 25
@@ -16,7 +24,7 @@ const maxSilence = 25
 export class WakeUps {
   private readonly runtime: Runtime.Runtime<never>
   private pubsub: PubSub.PubSub<void> | undefined
-  private subscribers = 0
+  private listeners = 0
   private scheduled = false
   private again = false
   private quietUntil = 0
@@ -25,30 +33,37 @@ export class WakeUps {
     this.runtime = runtime
   }
 
-  /** How to wait for what is announced from now on: every run waits for one wake-up, which may be one too many. */
-  get subscribe(): Effect.Effect<Effect.Effect<void>, never, Scope.Scope> {
-    return Effect.acquireRelease(
-      Effect.sync(() => void this.subscribers++),
-      () => Effect.sync(() => void this.subscribers--)
-    ).pipe(Effect.zipRight(this.open), Effect.flatMap(PubSub.subscribe), Effect.map(Queue.take))
+  get listen(): Effect.Effect<Listener> {
+    return Effect.uninterruptible(Effect.gen(this, function*() {
+      const scope = yield* Scope.make()
+      const wakeUps = yield* Scope.extend(PubSub.subscribe(yield* this.open), scope)
+      this.listeners++
+      return {
+        wait: Queue.take(wakeUps),
+        close: Effect.suspend(() => {
+          this.listeners--
+          return Scope.close(scope, Exit.void)
+        })
+      }
+    }))
   }
 
-  /** Wakes the subscribers soon; `atOnce`: in this turn of the event loop. */
+  /** Wakes the listeners soon; `atOnce`: in this turn of the event loop. */
   announce(atOnce = false): void {
-    if (this.subscribers === 0) return
+    if (this.listeners === 0) return
     if (atOnce) this.wake()
     else if (this.scheduled) this.again = true
     else this.schedule()
   }
 
-  /** Made for the first subscriber. A sliding buffer of 1 loses and repeats messages in Effect 3; 2 and more behave. */
+  /** Made for the first listener. A sliding buffer of 1 loses and repeats messages in Effect 3; 2 and more behave. */
   private get open(): Effect.Effect<PubSub.PubSub<void>> {
     return this.pubsub === undefined
       ? Effect.map(PubSub.sliding<void>(2), (pubsub) => this.pubsub ??= pubsub)
       : Effect.succeed(this.pubsub)
   }
 
-  /** `unsafeOffer` does not slide: a single slow subscriber would keep the wake-up from all others. */
+  /** `unsafeOffer` does not slide: a single slow listener would keep the wake-up from all others. */
   private wake(): void {
     const { pubsub } = this
     if (pubsub === undefined || pubsub.unsafeOffer(undefined)) return
