@@ -2,7 +2,6 @@
  * The actor that owns the table of jobs. It never waits: it looks up, notes down, and answers; its callers' fibers start
  * processes and wait for them.
  */
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
+import type * as Tracer from "effect/Tracer"
 import { JobConfig } from "../JobConfig.ts"
 import {
   CoordinatorStopped,
@@ -81,7 +81,9 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
     const spawner = yield* ProcessSpawner
     const store = yield* OutputStore
     const scope = yield* Effect.scope
+    const clock = yield* Effect.clock
     const runtime = yield* Effect.interruptible(Effect.runtime<never>())
+    const log = Telemetry.jobLog(runtime)
     const events = new EventLog(runtime)
     const everyPlaceFree = yield* Deferred.make<void>()
     // Never closed, because that waits for all fibers of the set, and a disk may hang.
@@ -102,10 +104,14 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         case "Leave":
           return leave(message.place)
         case "Started":
-          return Effect.zipRight(Telemetry.jobStarted(message.worker, message.since), started(message.worker))
+          Telemetry.jobStarted(message.worker, clock.unsafeCurrentTimeMillis() - message.since)
+          started(message.worker)
+          return log("Job started", message.worker)
         case "Ended":
           leave(message.place)
-          return Effect.zipRight(Telemetry.jobEnded(message.worker), ended(message.worker))
+          Telemetry.jobEnded(message.worker, clock)
+          ended(message.worker)
+          return log("Job ended", message.worker)
         case "Find":
           return message.reply(find(message.id))
         case "List":
@@ -118,7 +124,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
           return events.unlisten()
         case "Expire":
           expiring = false
-          return expire
+          return expire()
         case "Close":
           return message.reply(Exit.succeed(shutDown()))
       }
@@ -161,31 +167,31 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         : Exit.succeed(worker)
     }
 
-    const started = (worker: Worker.Worker): Effect.Effect<void> => {
+    const started = (worker: Worker.Worker): void => {
       jobs.set(worker.id, worker)
       events.publish(() => new JobStarted({ info: infoOf(worker) }, { disableValidation: true }))
-      return worker.state.endedAt === undefined ? Effect.void : ended(worker)
+      ended(worker)
     }
 
-    const ended = (worker: Worker.Worker): Effect.Effect<void> => {
-      // A job whose start was undone or has not been announced yet, or that was given up.
-      if (!jobs.has(worker.id) || worker.state.endedAt === undefined) return Effect.void
+    /** Does nothing for a job that has not ended or not been announced yet, was given up, or whose start was undone. */
+    const ended = (worker: Worker.Worker): void => {
+      if (!jobs.has(worker.id) || worker.state.endedAt === undefined) return
       events.publish(() => new JobEnded({ info: infoOf(worker) }, { disableValidation: true }))
       retention.add(worker)
-      return expire
+      expire()
     }
 
     /** Removes what retention lets go, and comes back when the next job's time is over. */
-    const expire: Effect.Effect<void> = Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      Effect.sync(() => {
-        retention.takeExpired(now).forEach(remove)
-        const { nextExpiry } = retention
-        if (expiring || closing || nextExpiry === Infinity) return
-        expiring = true
-        const comeBack = Effect.sync(() => actor.notify({ _tag: "Expire" }))
-        const wait = Effect.zipRight(sleep(Duration.millis(nextExpiry - now)), comeBack)
-        Runtime.runFork(runtime)(wait, { scope })
-      }))
+    const expire = (): void => {
+      const now = clock.unsafeCurrentTimeMillis()
+      retention.takeExpired(now).forEach(remove)
+      const { nextExpiry } = retention
+      if (expiring || closing || nextExpiry === Infinity) return
+      expiring = true
+      const comeBack = Effect.sync(() => actor.notify({ _tag: "Expire" }))
+      const wait = Effect.zipRight(sleep(Duration.millis(nextExpiry - now)), comeBack)
+      Runtime.runFork(runtime)(wait, { scope })
+    }
 
     const removeIfEnded = (worker: Worker.Worker): Exit.Exit<void, JobStillRunning> =>
       worker.state.endedAt === undefined
@@ -240,39 +246,45 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
       )
 
     /** Makes the process and all that belongs to it, in the fiber of who asked for it. */
-    const makeJob = (spec: JobSpec, place: Place) =>
-      Effect.gen(function*() {
+    const makeJob = (spec: JobSpec, place: Place, parent: Tracer.Span) =>
+      Effect.suspend(() => {
         const id = JobId.make()
-        const span = yield* Telemetry.jobSpan(id, spec)
         const maxBytes = spec.output?.maxBytes
         const fork = forkStoring
         const broadcaster = Broadcaster.make({ id, maxBytes, config, store, budget, count, runtime, fork })
         const onEnded = (worker: Worker.Worker) => actor.notify({ _tag: "Ended", worker, place })
-        return yield* Worker.start({ id, spec, config, spawner, broadcaster, span, runtime, onEnded }).pipe(
-          Effect.onError((cause) =>
-            Effect.zipRight(Effect.sync(broadcaster.remove), Telemetry.startFailed(span, cause))
-          )
-        )
+        return Effect.flatMap(Telemetry.jobSpan(id, spec, parent), (span) =>
+          Effect.tapErrorCause(
+            Worker.start({ id, spec, config, spawner, broadcaster, span, clock, runtime, onEnded }),
+            (cause) =>
+              Effect.sync(() => {
+                broadcaster.remove()
+                Telemetry.endSpan(span, clock, Exit.failCause(cause))
+              })
+          ))
       })
 
     const start = (spec: JobSpec) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function*() {
-          const since = yield* Clock.currentTimeMillis
+        Effect.flatMap(Telemetry.startSpan(spec), (span) => {
+          const since = clock.unsafeCurrentTimeMillis()
           const place: Place = { state: "wanted" }
-          const freePlace = Effect.sync(() => actor.notify({ _tag: "Leave", place }))
-          yield* restore(actor.ask<void, JobLimitReached>((reply) => ({ _tag: "Reserve", place, reply }))).pipe(
-            Effect.onError(() => freePlace)
+          return restore(actor.ask<void, JobLimitReached>((reply) => ({ _tag: "Reserve", place, reply }))).pipe(
+            Effect.zipRight(makeJob(spec, place, span)),
+            Effect.tapErrorCause(() => Effect.sync(() => actor.notify({ _tag: "Leave", place }))),
+            // The caller may have left while the process was made, and the coordinator may have closed. Having just
+            // yielded, its fiber will not again before the caller has the id: who leaves from now on knows of the job.
+            Effect.tap((worker) => Effect.onInterrupt(restore(Effect.yieldNow()), () => undo(worker))),
+            Effect.flatMap((worker) => {
+              if (closing) return Effect.zipRight(undo(worker), Effect.fail(new CoordinatorStopped()))
+              actor.notify({ _tag: "Started", worker, since })
+              Telemetry.endSpan(span, clock, Exit.void)
+              return Effect.succeed(worker.id)
+            }),
+            Effect.tapErrorCause((cause) => Effect.sync(() => Telemetry.endSpan(span, clock, Exit.failCause(cause))))
           )
-          const worker = yield* makeJob(spec, place).pipe(Effect.onError(() => freePlace))
-          // The caller may have left while the process was made, and the coordinator may have closed. Having just yielded,
-          // its fiber will not again before the caller has the id: who leaves from now on knows of the job.
-          yield* restore(Effect.yieldNow()).pipe(Effect.onInterrupt(() => undo(worker)))
-          if (closing) return yield* Effect.zipRight(undo(worker), Effect.fail(new CoordinatorStopped()))
-          actor.notify({ _tag: "Started", worker, since })
-          return worker.id
         })
-      ).pipe(Telemetry.observeStart(spec))
+      )
 
     yield* Scope.addFinalizer(scope, close)
 

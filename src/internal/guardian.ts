@@ -31,11 +31,26 @@ export const makeFor = (cgroup: string | undefined): Effect.Effect<Guardian, nev
     const slots = new Map<number, number>()
     const freeSlots: Array<number> = []
     let helper = startHelper(mark, cgroup)
+    let unsaid = ""
+
+    /** Tells the helper something: with what it is told next, or else when this turn of the event loop is over. */
+    const tellSoon = (line: string) => {
+      if (unsaid === "") setImmediate(() => tell(""))
+      unsaid += line
+    }
+
+    /** Tells it now, for each write wakes the helper. */
+    const tell = (lines: string) => {
+      const text = unsaid + lines
+      unsaid = ""
+      if (text !== "") helper?.stdin?.write(text)
+    }
 
     const supervise = Effect.gen(function*() {
       yield* awaitExit(helper)
       helper = startHelper(mark, cgroup)
-      for (const [pgid, slot] of slots) tell(helper, `${slot} ${pgid}`)
+      unsaid = ""
+      tell(Array.from(slots, ([pgid, slot]) => `${slot} ${pgid}\n`).join(""))
       yield* awaitExit(helper)
       yield* Effect.logWarning("The guardian is lost: jobs would be left running if this process died")
     })
@@ -49,14 +64,14 @@ export const makeFor = (cgroup: string | undefined): Effect.Effect<Guardian, nev
         if (slots.has(pgid)) return
         const slot = freeSlots.pop() ?? slots.size
         slots.set(pgid, slot)
-        tell(helper, `${slot} ${pgid}`)
+        tell(`${slot} ${pgid}\n`)
       },
       unregister: (pgid) => {
         const slot = slots.get(pgid)
         if (slot === undefined) return
         slots.delete(pgid)
         freeSlots.push(slot)
-        tell(helper, `${slot}`)
+        tellSoon(`${slot}\n`)
       },
       get isAlive() {
         return isRunning(helper)
@@ -91,10 +106,6 @@ const startHelper = (mark: string, cgroup: string | undefined): ChildProcess | u
 }
 
 const ignore = () => {}
-
-const tell = (helper: ChildProcess | undefined, line: string) => {
-  helper?.stdin?.write(`${line}\n`)
-}
 
 const isRunning = (helper: ChildProcess | undefined): helper is ChildProcess =>
   helper?.pid !== undefined && helper.exitCode === null && helper.signalCode === null

@@ -108,7 +108,11 @@ export class NodeProcess implements Process {
 
   private onExit(code: number | null, signal: NodeJS.Signals | null): void {
     this.group.leaderHasExited()
-    this.listener.onExit(signal === null ? new Exited({ code: code ?? 0 }) : new Killed({ signal: signal as Signal }))
+    this.listener.onExit(
+      signal === null
+        ? new Exited({ code: code ?? 0 }, { disableValidation: true })
+        : new Killed({ signal: signal as Signal }, { disableValidation: true })
+    )
   }
 }
 

@@ -3,14 +3,16 @@
  *
  * Only the program's name is told of what a job runs: arguments, environment and shell lines may hold secrets.
  */
-import type * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
+import { constVoid } from "effect/Function"
 import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
+import type * as Runtime from "effect/Runtime"
 import type * as Tracer from "effect/Tracer"
 import type { JobId } from "../JobId.ts"
 import type { JobSpec } from "../JobSpec.ts"
@@ -63,58 +65,54 @@ export const record = <Type, Out>(metric: Metric.Metric<Type, number, Out>, valu
 const programOf = (spec: JobSpec): string => spec.shell === false ? spec.command : "shell"
 
 /** The span of a call of `start`. */
-export const observeStart = (spec: JobSpec) => <A, E>(start: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.withSpan(start, "JobCoordinator.start", {
+export const startSpan = (spec: JobSpec): Effect.Effect<Tracer.Span> =>
+  Effect.makeSpan("JobCoordinator.start", {
     attributes: { "job.program": programOf(spec) },
     captureStackTrace: false
   })
 
 /** The span of a job, from its start to its end. */
-export const jobSpan = (id: JobId, spec: JobSpec): Effect.Effect<Tracer.Span> =>
+export const jobSpan = (id: JobId, spec: JobSpec, parent: Tracer.Span): Effect.Effect<Tracer.Span> =>
   Effect.makeSpan("Job", {
     attributes: { "job.id": id, "job.program": programOf(spec) },
-    captureStackTrace: false
+    captureStackTrace: false,
+    parent
   })
 
-export const jobStarted = (worker: Worker, since: number): Effect.Effect<void> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    record(started, 1)
-    record(startLatency, now - since)
-    worker.span.attribute("job.pid", worker.process.pid)
-    return log("Job started", worker)
-  })
+export const jobStarted = ({ process, span }: Worker, latency: number): void => {
+  record(started, 1)
+  record(startLatency, latency)
+  span.attribute("job.pid", process.pid)
+}
 
-export const startFailed = (span: Tracer.Span, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
-  Effect.map(Clock.currentTimeNanos, (now) => span.end(now, Exit.failCause(cause)))
+export const endSpan = (span: Tracer.Span, clock: Clock.Clock, exit: Exit.Exit<unknown, unknown>): void =>
+  span.end(clock.unsafeCurrentTimeNanos(), exit)
 
-export const jobEnded = (worker: Worker): Effect.Effect<void> =>
-  Effect.flatMap(Clock.currentTimeNanos, (now) => {
-    const { broadcaster, span, state } = worker
-    const { status } = state
-    record(outcomeOf(worker), 1)
-    record(duration, (state.endedAt ?? state.startedAt) - state.startedAt)
-    if (status._tag === "Exited") span.attribute("job.exit_code", status.code)
-    if (status._tag === "Killed") span.attribute("job.signal", status.signal)
-    if (state.stopReason !== undefined) span.attribute("job.stop_reason", state.stopReason)
-    span.attribute("job.stdout_bytes", broadcaster.log.written.stdout)
-    span.attribute("job.stderr_bytes", broadcaster.log.written.stderr)
-    span.end(now, Exit.void)
-    return log("Job ended", worker)
-  })
+export const jobEnded = (worker: Worker, clock: Clock.Clock): void => {
+  const { broadcaster, span, state } = worker
+  const { status } = state
+  record(outcomeOf(worker), 1)
+  record(duration, (state.endedAt ?? state.startedAt) - state.startedAt)
+  if (status._tag === "Exited") span.attribute("job.exit_code", status.code)
+  if (status._tag === "Killed") span.attribute("job.signal", status.signal)
+  if (state.stopReason !== undefined) span.attribute("job.stop_reason", state.stopReason)
+  span.attribute("job.stdout_bytes", broadcaster.log.written.stdout)
+  span.attribute("job.stderr_bytes", broadcaster.log.written.stderr)
+  endSpan(span, clock, Exit.void)
+}
 
 const outcomeOf = ({ state: { status } }: Worker) => {
   if (status._tag === "Killed") return endedAs.killed
   return status._tag === "Exited" && status.code === 0 ? endedAs.succeeded : endedAs.failed
 }
 
-/** Annotations take a fifth of the time that a job costs beside its process: they are made only if they will be seen. */
-const log = (message: string, { id, process, spec, state }: Worker): Effect.Effect<void> =>
-  Effect.flatMap(
-    FiberRef.get(FiberRef.currentMinimumLogLevel),
-    (minimum) =>
-      LogLevel.greaterThan(minimum, LogLevel.Debug)
-        ? Effect.void
-        : Effect.logDebug(message).pipe(
-          Effect.annotateLogs({ jobId: id, program: programOf(spec), pid: process.pid, status: state.status._tag })
-        )
-  )
+/** How to log what happens to a job; it takes no effect where that will not be seen. */
+export const jobLog = (runtime: Runtime.Runtime<never>) => {
+  const minimum = FiberRefs.getOrDefault(runtime.fiberRefs, FiberRef.currentMinimumLogLevel)
+  return LogLevel.greaterThan(minimum, LogLevel.Debug)
+    ? constVoid
+    : (message: string, { id, process, spec, state }: Worker): Effect.Effect<void> | void =>
+      Effect.logDebug(message).pipe(
+        Effect.annotateLogs({ jobId: id, program: programOf(spec), pid: process.pid, status: state.status._tag })
+      )
+}

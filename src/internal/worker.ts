@@ -4,15 +4,17 @@
  * A job goes through three moments. *Exited*: its leader has been reaped. *Gone*: no process of its group is alive.
  * *Ended*: gone, and both pipes are at their end, or cut.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
-import type * as Tracer from "effect/Tracer"
+import * as Tracer from "effect/Tracer"
 import type { Settings } from "../JobConfig.ts"
 import { CoordinatorStopped, type InvalidJobSpec, JobAlreadyEnded, type JobStartError } from "../JobError.ts"
 import type { JobId } from "../JobId.ts"
@@ -81,20 +83,20 @@ export const start = (options: {
   readonly spawner: ProcessSpawner["Type"]
   readonly broadcaster: Broadcaster
   readonly span: Tracer.Span
+  readonly clock: Clock.Clock
   readonly runtime: Runtime.Runtime<never>
   readonly onEnded: (worker: Worker) => void
 }): Effect.Effect<Worker, JobStartError | InvalidJobSpec> =>
-  Effect.gen(function*() {
-    const { broadcaster, config, id, spec } = options
+  Effect.flatMap(Scope.make(), (scope) => {
+    const { broadcaster, clock, config, id, runtime, spec } = options
     const signal = spec.stop?.signal ?? config.stop.signal
     const gracePeriod = spec.stop?.gracePeriod ?? config.stop.gracePeriod
     const drainTimeout = spec.drainTimeout ?? config.drainTimeout
 
-    const scope = yield* Scope.make()
-    const ended = yield* Deferred.make<Ended, CoordinatorStopped>()
+    const ended = Deferred.unsafeMake<Ended, CoordinatorStopped>(FiberId.none)
     const state: JobState = {
       status: running,
-      startedAt: yield* Clock.currentTimeMillis,
+      startedAt: clock.unsafeCurrentTimeMillis(),
       exitedAt: undefined,
       endedAt: undefined,
       stopReason: undefined,
@@ -111,10 +113,7 @@ export const start = (options: {
       if (finished) return
       switch (message._tag) {
         case "Stop":
-          return Effect.zipRight(
-            stop("caller", message.options),
-            Effect.sync(() => message.reply(Exit.void))
-          )
+          return Effect.map(stop("caller", message.options), () => message.reply(Exit.void))
         case "ShutDown":
           return stop("shutdown")
         case "TimedOut":
@@ -126,9 +125,9 @@ export const start = (options: {
         case "Exited":
           return exited(message.status)
         case "Gone":
-          return gone
+          return gone()
         case "OutputEnded":
-          return isGone && openPipes === 0 ? end : undefined
+          return isGone && openPipes === 0 ? end() : undefined
         case "DrainOver":
           return cut
       }
@@ -136,35 +135,35 @@ export const start = (options: {
 
     const actor = new Actor<Message, JobAlreadyEnded>({
       capacity: config.mailboxCapacity,
-      runtime: options.runtime,
+      runtime,
       stopped: () => new JobAlreadyEnded({ id }),
       receive
     })
 
-    const fork = Runtime.runFork(options.runtime)
-
     /** Receives a message when an effect is done, unless the job has ended before. */
-    const after = (effect: Effect.Effect<void>, message: Message): Effect.Effect<void> =>
-      Effect.sync(() => void fork(Effect.zipRight(effect, Effect.sync(() => actor.notify(message))), { scope }))
+    const after = (effect: Effect.Effect<void>, message: Message): void => {
+      Runtime.runFork(runtime)(Effect.map(effect, () => actor.notify(message)), { scope })
+    }
 
-    const later = (delay: Duration.Duration, message: Message) =>
-      Duration.isFinite(delay) ? after(sleep(delay), message) : Effect.void
+    const later = (delay: Duration.Duration, message: Message): void => {
+      if (Duration.isFinite(delay)) after(sleep(delay), message)
+    }
 
     /** A job has one stop, with one deadline: the first call begins it, a later one can only make it harsher. */
-    const stop = (reason: StopReason | undefined, how: StopOptions = {}): Effect.Effect<void> =>
-      Effect.gen(function*() {
-        if (isGone) return
-        if (deadline === undefined && state.exitedAt === undefined) state.stopReason = reason
-        const first = how.signal ?? signal
-        const grace = first === "SIGKILL" ? Duration.zero : how.gracePeriod ?? gracePeriod
-        const now = yield* Clock.currentTimeMillis
-        const newDeadline = now + Duration.toMillis(grace)
-        yield* send(first)
-        if (deadline !== undefined && newDeadline >= deadline) return
-        deadline = newDeadline
-        if (newDeadline <= now) yield* send("SIGKILL")
-        else yield* later(grace, { _tag: "GraceOver" })
-      })
+    const stop = (reason: StopReason | undefined, how: StopOptions = {}): Effect.Effect<void> => {
+      if (isGone) return Effect.void
+      if (deadline === undefined && state.exitedAt === undefined) state.stopReason = reason
+      const first = how.signal ?? signal
+      const grace = first === "SIGKILL" ? Duration.zero : how.gracePeriod ?? gracePeriod
+      const now = clock.unsafeCurrentTimeMillis()
+      const newDeadline = now + Duration.toMillis(grace)
+      const begin = send(first)
+      if (deadline !== undefined && newDeadline >= deadline) return begin
+      deadline = newDeadline
+      if (newDeadline <= now) return Effect.zipRight(begin, send("SIGKILL"))
+      later(grace, { _tag: "GraceOver" })
+      return begin
+    }
 
     /** Each signal once. A stopped (SIGSTOP) process gets no signal but SIGKILL before it is continued. */
     const send = (signal: Signal): Effect.Effect<void> => {
@@ -177,21 +176,24 @@ export const start = (options: {
     }
 
     /** The leader has left: so must the rest of its group. */
-    const exited = (status: Ended): Effect.Effect<void> =>
-      Effect.gen(function*() {
-        state.status = status
-        state.exitedAt = yield* Clock.currentTimeMillis
-        if (state.stopReason === undefined && diedOfLimit(spec, status)) state.stopReason = "limit"
-        if (yield* worker.process.isGone) return yield* gone
-        if (deadline === undefined) yield* stop(undefined)
-        yield* after(worker.process.awaitGone, { _tag: "Gone" })
+    const exited = (status: Ended): Effect.Effect<void> => {
+      state.status = status
+      state.exitedAt = clock.unsafeCurrentTimeMillis()
+      if (state.stopReason === undefined && diedOfLimit(spec, status)) state.stopReason = "limit"
+      return Effect.flatMap(worker.process.isGone, (isGone) => {
+        if (isGone) return gone()
+        const begin = deadline === undefined ? stop(undefined) : Effect.void
+        return Effect.map(begin, () => after(worker.process.awaitGone, { _tag: "Gone" }))
       })
+    }
 
-    const gone = Effect.suspend(() => {
+    const gone = (): Effect.Effect<void> => {
       isGone = true
       broadcaster.drain()
-      return openPipes === 0 ? end : later(drainTimeout, { _tag: "DrainOver" })
-    })
+      if (openPipes === 0) return end()
+      later(drainTimeout, { _tag: "DrainOver" })
+      return Effect.void
+    }
 
     /** Something that left the group holds a pipe, and nobody knows for how long. */
     const cut = Effect.suspend(() =>
@@ -201,7 +203,7 @@ export const start = (options: {
     )
 
     // Whoever learns of the end, even by `endedAt`, finds the coordinator told: its notices go before every request.
-    const end = Effect.flatMap(Clock.currentTimeMillis, (now) => finish(Exit.succeed(state.status as Ended), now))
+    const end = () => finish(Exit.succeed(state.status as Ended), clock.unsafeCurrentTimeMillis())
 
     const finish = (outcome: Exit.Exit<Ended, CoordinatorStopped>, endedAt?: number): Effect.Effect<void> => {
       if (finished) return Effect.void
@@ -218,7 +220,30 @@ export const start = (options: {
     const early: Array<Message> = []
     let report = (message: Message): void => void early.push(message)
 
-    const process = yield* options.spawner.spawn(spec, {
+    const connect = (process: Process): Worker => {
+      broadcaster.connect(process.resumeOutput, () => actor.notify({ _tag: "LimitReached" }))
+      worker = {
+        id,
+        spec,
+        process,
+        state,
+        broadcaster,
+        span: options.span,
+        gracePeriod,
+        drainTimeout,
+        stop: (how) => actor.ask((reply) => ({ _tag: "Stop", options: how, reply })),
+        shutDown: () => actor.notify({ _tag: "ShutDown" }),
+        ended: Deferred.await(ended),
+        abandon: Effect.suspend(() => finish(Exit.fail(new CoordinatorStopped())))
+      }
+      if (spec.timeout !== undefined) later(spec.timeout, { _tag: "TimedOut" })
+      report = (message) => actor.notify(message)
+      early.forEach(report)
+      return worker
+    }
+    let worker: Worker
+
+    return options.spawner.spawn(spec, {
       onOutput: broadcaster.write,
       onOutputEnd: () => {
         openPipes--
@@ -226,28 +251,13 @@ export const start = (options: {
       },
       onExit: (status) => report({ _tag: "Exited", status })
     }).pipe(
-      Scope.extend(scope),
-      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+      // In one step, because each change of the context costs.
+      Effect.mapInputContext((context: Context.Context<never>) =>
+        context.pipe(Context.add(Scope.Scope, scope), Context.add(Tracer.ParentSpan, options.span))
+      ),
+      Effect.tapErrorCause((cause) => Scope.close(scope, Exit.failCause(cause))),
+      Effect.map(connect)
     )
-    broadcaster.connect(process.resumeOutput, () => actor.notify({ _tag: "LimitReached" }))
-    const worker: Worker = {
-      id,
-      spec,
-      process,
-      state,
-      broadcaster,
-      span: options.span,
-      gracePeriod,
-      drainTimeout,
-      stop: (how) => actor.ask((reply) => ({ _tag: "Stop", options: how, reply })),
-      shutDown: () => actor.notify({ _tag: "ShutDown" }),
-      ended: Deferred.await(ended),
-      abandon: Effect.suspend(() => finish(Exit.fail(new CoordinatorStopped())))
-    }
-    if (spec.timeout !== undefined) yield* later(spec.timeout, { _tag: "TimedOut" })
-    report = (message) => actor.notify(message)
-    early.forEach(report)
-    return worker
   })
 
 /** Whether the signal proves that a limit of the spec ended the process. */

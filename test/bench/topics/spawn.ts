@@ -1,5 +1,6 @@
 import * as Command from "@effect/platform/Command"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Stream from "effect/Stream"
 import { execa } from "execa"
 import { once } from "node:events"
@@ -9,7 +10,7 @@ import type { Contestant, Work } from "../work.ts"
 
 const atOnce = 8
 
-/** Calls a function so often, eight of them at once. */
+/** Calls a function so often, by eight runners that take the next call when they are done with one. */
 const repeat = (count: number, run: () => Promise<unknown>): Promise<number> =>
   timePromise(async () => {
     let left = count
@@ -18,6 +19,13 @@ const repeat = (count: number, run: () => Promise<unknown>): Promise<number> =>
     }
     await Promise.all(Array.from({ length: atOnce }, runner))
   })
+
+/** The same with an effect. */
+const repeatEffect = <E, R>(count: number, run: Effect.Effect<unknown, E, R>): Effect.Effect<number, E, R> => {
+  let left = count
+  const runner = Effect.whileLoop({ while: () => left-- > 0, body: () => run, step: constVoid })
+  return time(Effect.replicateEffect(runner, atOnce, { concurrency: "unbounded", discard: true }))
+}
 
 const perJob = (count: number, measure: () => Promise<number>): () => Promise<number> => async () =>
   await measure() / count
@@ -28,8 +36,7 @@ export const contestants = (jobs: number): Record<string, Contestant> => ({
     measure: perJob(jobs, () =>
       withJobs(({ start, wait }) => {
         const spec = specOf(nothing)
-        const job = Effect.flatMap(start(spec), wait)
-        return time(Effect.replicateEffect(job, jobs, { concurrency: atOnce, discard: true }))
+        return repeatEffect(jobs, Effect.flatMap(start(spec), wait))
       }))
   },
   "plain Node, detached": {
@@ -54,15 +61,14 @@ export const contestants = (jobs: number): Record<string, Contestant> => ({
   },
   "@effect/platform Command, both streams": {
     measure: perJob(jobs, () =>
-      withCommands(time(Effect.replicateEffect(
+      withCommands(repeatEffect(
+        jobs,
         Effect.scoped(Effect.flatMap(Command.start(Command.make("true")), (child) =>
           Effect.all([Stream.runDrain(child.stdout), Stream.runDrain(child.stderr), child.exitCode], {
             concurrency: "unbounded",
             discard: true
-          }))),
-        jobs,
-        { concurrency: atOnce, discard: true }
-      ))))
+          })))
+      )))
   }
 })
 
