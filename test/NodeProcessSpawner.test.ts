@@ -73,6 +73,18 @@ describe("NodeProcessSpawner, with real processes", () => {
     )
 
     test(
+      "the host's environment is that of the moment",
+      Effect.gen(function*() {
+        const name = "JOBLIB_TEST_MOMENT"
+        yield* Effect.addFinalizer(() => Effect.sync(() => delete process.env[name]))
+        for (const value of ["", "1", "2"]) {
+          process.env[name] = value
+          expect((yield* run(sh(`echo $${name}`))).stdout).toBe(`${value}\n`)
+        }
+      })
+    )
+
+    test(
       "an environment that does not extend the host's has only what is in the spec, and the mark of the guardian",
       Effect.gen(function*() {
         const { stdout } = yield* run(JobSpec.make({ command: "/usr/bin/env", env: { A: "1" }, extendEnv: false }))

@@ -126,24 +126,13 @@ const spawnChild = (
   steps: ReadonlyArray<Prologue.Step>,
   guardian: Guardian | undefined
 ): ChildProcess => {
-  const variables = guardian === undefined ? spec.env : { ...spec.env, [guardian.mark]: "1" }
-  const options = { cwd: spec.cwd, stdio: [spec.stdin, "pipe", "pipe"] as Prologue.Options["stdio"], detached: true }
-  if (steps.length > 0) {
-    const env = JobSpec.environment({ ...spec, env: variables }, process.env)
-    return Prologue.spawn(steps, program, { ...options, env })
-  }
+  // To inherit it instead of copying it would be cheaper, but V8 does not see when an inherited `process.env` changes.
+  const env = JobSpec.environment(spec, process.env)
+  if (guardian !== undefined) env[guardian.mark] = "1"
+  const options: Prologue.Options = { cwd: spec.cwd, env, stdio: [spec.stdin, "pipe", "pipe"], detached: true }
+  if (steps.length > 0) return Prologue.spawn(steps, program, options)
   const [file, ...args] = program
-  return spawn(file, args, { ...options, env: over(spec.extendEnv ? process.env : null, variables) })
-}
-
-/** Variables over those of the host. Node takes what an environment inherits too, and to copy it costs more. */
-const over = (hostEnv: NodeJS.ProcessEnv | null, variables: JobSpec.JobSpec["env"]): NodeJS.ProcessEnv => {
-  const env = Object.create(hostEnv)
-  for (const [name, value] of Object.entries(variables)) {
-    // An assignment would reach the host's own environment.
-    Object.defineProperty(env, name, { value: value ?? undefined, enumerable: true })
-  }
-  return env
+  return spawn(file, args, options)
 }
 
 /** Node reports some failures a moment later, by an event, and then closes the pipes by itself. */
