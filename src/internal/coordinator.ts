@@ -104,7 +104,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         case "Leave":
           return leave(message.place)
         case "Started":
-          Telemetry.jobStarted(message.worker, clock.unsafeCurrentTimeMillis() - message.since)
+          Telemetry.jobStarted(clock.unsafeCurrentTimeMillis() - message.since)
           started(message.worker)
           return log("Job started", message.worker)
         case "Ended":
@@ -245,6 +245,9 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         Effect.zipRight(Effect.sync(worker.broadcaster.remove))
       )
 
+    // Apart from where the spans are: a closure keeps all of its surroundings, and a job keeps this one.
+    const tellEnded = (place: Place) => (worker: Worker.Worker) => actor.notify({ _tag: "Ended", worker, place })
+
     /** Makes the process and all that belongs to it, in the fiber of who asked for it. */
     const makeJob = (spec: JobSpec, place: Place, parent: Tracer.Span) =>
       Effect.suspend(() => {
@@ -252,14 +255,14 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         const maxBytes = spec.output?.maxBytes
         const fork = forkStoring
         const broadcaster = Broadcaster.make({ id, maxBytes, config, store, budget, count, runtime, fork })
-        const onEnded = (worker: Worker.Worker) => actor.notify({ _tag: "Ended", worker, place })
+        const onEnded = tellEnded(place)
         return Effect.flatMap(Telemetry.jobSpan(id, spec, parent), (span) =>
           Effect.tapErrorCause(
             Worker.start({ id, spec, config, spawner, broadcaster, span, clock, runtime, onEnded }),
             (cause) =>
               Effect.sync(() => {
                 broadcaster.remove()
-                Telemetry.endSpan(span, clock, Exit.failCause(cause))
+                if (span.current !== undefined) Telemetry.endSpan(span.current, clock, Exit.failCause(cause))
               })
           ))
       })
@@ -274,7 +277,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
             Effect.tapErrorCause(() => Effect.sync(() => actor.notify({ _tag: "Leave", place }))),
             // The caller may have left while the process was made, and the coordinator may have closed. Having just
             // yielded, its fiber will not again before the caller has the id: who leaves from now on knows of the job.
-            Effect.tap((worker) => Effect.onInterrupt(restore(Effect.yieldNow()), () => undo(worker))),
+            Effect.tap((worker) => Effect.tapErrorCause(restore(Effect.yieldNow()), () => undo(worker))),
             Effect.flatMap((worker) => {
               if (closing) return Effect.zipRight(undo(worker), Effect.fail(new CoordinatorStopped()))
               actor.notify({ _tag: "Started", worker, since })

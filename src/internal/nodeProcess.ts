@@ -93,10 +93,8 @@ export class NodeProcess implements Process {
       if (this.listener.onOutput(source, bytes)) return
       this.held |= bit
       stream.pause()
-    })
-    // Node itself resumes both streams when the leader exits.
-    stream.on("resume", () => {
-      if ((this.held & bit) !== 0) stream.pause()
+      // Node itself resumes both streams when the leader exits.
+      if (stream.listenerCount("resume") === 0) stream.on("resume", () => (this.held & bit) !== 0 && stream.pause())
     })
     stream.on("end", () => this.listener.onOutputEnd(source))
     // After an error or a cut.

@@ -71,28 +71,37 @@ export const startSpan = (spec: JobSpec): Effect.Effect<Tracer.Span> =>
     captureStackTrace: false
   })
 
-/** The span of a job, from its start to its end. */
-export const jobSpan = (id: JobId, spec: JobSpec, parent: Tracer.Span): Effect.Effect<Tracer.Span> =>
-  Effect.makeSpan("Job", {
-    attributes: { "job.id": id, "job.program": programOf(spec) },
-    captureStackTrace: false,
-    parent
-  })
+/** The span of a job, from its start to its end; then it is let go, for ended jobs are kept by the thousand. */
+export interface JobSpan {
+  current: Tracer.Span | undefined
+}
 
-export const jobStarted = ({ process, span }: Worker, latency: number): void => {
+export const jobSpan = (id: JobId, spec: JobSpec, parent: Tracer.Span): Effect.Effect<JobSpan> =>
+  Effect.map(
+    Effect.makeSpan("Job", {
+      attributes: { "job.id": id, "job.program": programOf(spec) },
+      captureStackTrace: false,
+      parent
+    }),
+    (span) => ({ current: span })
+  )
+
+export const jobStarted = (latency: number): void => {
   record(started, 1)
   record(startLatency, latency)
-  span.attribute("job.pid", process.pid)
 }
 
 export const endSpan = (span: Tracer.Span, clock: Clock.Clock, exit: Exit.Exit<unknown, unknown>): void =>
   span.end(clock.unsafeCurrentTimeNanos(), exit)
 
 export const jobEnded = (worker: Worker, clock: Clock.Clock): void => {
-  const { broadcaster, span, state } = worker
+  const { broadcaster, process, span: { current: span }, state } = worker
   const { status } = state
   record(outcomeOf(worker), 1)
   record(duration, (state.endedAt ?? state.startedAt) - state.startedAt)
+  worker.span.current = undefined
+  if (span === undefined) return
+  span.attribute("job.pid", process.pid)
   if (status._tag === "Exited") span.attribute("job.exit_code", status.code)
   if (status._tag === "Killed") span.attribute("job.signal", status.signal)
   if (state.stopReason !== undefined) span.attribute("job.stop_reason", state.stopReason)

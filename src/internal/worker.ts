@@ -6,11 +6,9 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
@@ -25,6 +23,7 @@ import type { Process, ProcessSpawner } from "../ProcessSpawner.ts"
 import { Actor, type Reply } from "./actor.ts"
 import type { Broadcaster } from "./broadcaster.ts"
 import { sleep } from "./sleep.ts"
+import type * as Telemetry from "./telemetry.ts"
 
 /** What is known of a job's process; its worker alone writes it. */
 export interface JobState {
@@ -49,8 +48,7 @@ export interface Worker {
   readonly process: Process
   readonly state: Readonly<JobState>
   readonly broadcaster: Broadcaster
-  /** From the job's start to its end. */
-  readonly span: Tracer.Span
+  readonly span: Telemetry.JobSpan
   /** How long its own stop may take. */
   readonly gracePeriod: Duration.Duration
   readonly drainTimeout: Duration.Duration
@@ -82,7 +80,7 @@ export const start = (options: {
   readonly config: Settings
   readonly spawner: ProcessSpawner["Type"]
   readonly broadcaster: Broadcaster
-  readonly span: Tracer.Span
+  readonly span: Telemetry.JobSpan
   readonly clock: Clock.Clock
   readonly runtime: Runtime.Runtime<never>
   readonly onEnded: (worker: Worker) => void
@@ -93,7 +91,6 @@ export const start = (options: {
     const gracePeriod = spec.stop?.gracePeriod ?? config.stop.gracePeriod
     const drainTimeout = spec.drainTimeout ?? config.drainTimeout
 
-    const ended = Deferred.unsafeMake<Ended, CoordinatorStopped>(FiberId.none)
     const state: JobState = {
       status: running,
       startedAt: clock.unsafeCurrentTimeMillis(),
@@ -105,12 +102,13 @@ export const start = (options: {
 
     let openPipes = 2
     let isGone = false
-    let finished = false
+    let outcome: Exit.Exit<Ended, CoordinatorStopped> | undefined
     let deadline: number | undefined
     const sent = new Set<Signal>()
+    const waiting = new Set<(outcome: Exit.Exit<Ended, CoordinatorStopped>) => void>()
 
     const receive = (message: Message): Effect.Effect<void> | void => {
-      if (finished) return
+      if (outcome !== undefined) return
       switch (message._tag) {
         case "Stop":
           return Effect.map(stop("caller", message.options), () => message.reply(Exit.void))
@@ -205,16 +203,24 @@ export const start = (options: {
     // Whoever learns of the end, even by `endedAt`, finds the coordinator told: its notices go before every request.
     const end = () => finish(Exit.succeed(state.status as Ended), clock.unsafeCurrentTimeMillis())
 
-    const finish = (outcome: Exit.Exit<Ended, CoordinatorStopped>, endedAt?: number): Effect.Effect<void> => {
-      if (finished) return Effect.void
-      finished = true
+    const finish = (how: Exit.Exit<Ended, CoordinatorStopped>, endedAt?: number): Effect.Effect<void> => {
+      if (outcome !== undefined) return Effect.void
+      outcome = how
       state.endedAt = endedAt
       options.onEnded(worker)
-      broadcaster.end(Exit.isFailure(outcome) ? Option.some(new CoordinatorStopped()) : Option.none())
-      Deferred.unsafeDone(ended, outcome)
+      broadcaster.end(Exit.isFailure(how) ? Option.some(new CoordinatorStopped()) : Option.none())
+      waiting.forEach((resume) => resume(how))
+      waiting.clear()
       actor.stop()
       return Scope.close(scope, Exit.void)
     }
+
+    /** A `Deferred` would cost several times as much, time and memory. */
+    const ended = Effect.async<Ended, CoordinatorStopped>((resume) => {
+      if (outcome !== undefined) return resume(outcome)
+      waiting.add(resume)
+      return Effect.sync(() => waiting.delete(resume))
+    })
 
     // A process may be quicker than its spawner: what it reports before there is a worker has to wait.
     const early: Array<Message> = []
@@ -233,7 +239,7 @@ export const start = (options: {
         drainTimeout,
         stop: (how) => actor.ask((reply) => ({ _tag: "Stop", options: how, reply })),
         shutDown: () => actor.notify({ _tag: "ShutDown" }),
-        ended: Deferred.await(ended),
+        ended,
         abandon: Effect.suspend(() => finish(Exit.fail(new CoordinatorStopped())))
       }
       if (spec.timeout !== undefined) later(spec.timeout, { _tag: "TimedOut" })
@@ -253,12 +259,15 @@ export const start = (options: {
     }).pipe(
       // In one step, because each change of the context costs.
       Effect.mapInputContext((context: Context.Context<never>) =>
-        context.pipe(Context.add(Scope.Scope, scope), Context.add(Tracer.ParentSpan, options.span))
+        context.pipe(Context.add(Scope.Scope, scope), addSpan(options.span.current))
       ),
       Effect.tapErrorCause((cause) => Scope.close(scope, Exit.failCause(cause))),
       Effect.map(connect)
     )
   })
+
+const addSpan = (span: Tracer.Span | undefined) => (context: Context.Context<Scope.Scope>) =>
+  span === undefined ? context : Context.add(context, Tracer.ParentSpan, span)
 
 /** Whether the signal proves that a limit of the spec ended the process. */
 const diedOfLimit = (spec: JobSpec, status: Ended): boolean =>
