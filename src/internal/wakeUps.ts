@@ -18,7 +18,8 @@ export interface Listener {
   readonly close: Effect.Effect<void>
 }
 
-/** The longest silence after a wake-up, in milliseconds. */
+/** How long the silence after a wake-up is, in times of what the wake-up took; and at most, in milliseconds. */
+const silencePerWakeUp = 4
 const maxSilence = 25
 
 export class WakeUps {
@@ -81,10 +82,10 @@ export class WakeUps {
     const started = performance.now()
     this.again = false
     this.wake()
-    // Fibers that were woken run before the next turn: how long that takes is how long they are left in peace.
+    // Fibers that were woken run before the next turn: what that takes tells how long they are to be left in peace.
     setImmediate(() => {
       const now = performance.now()
-      this.quietUntil = now + Math.min(maxSilence, now - started)
+      this.quietUntil = now + Math.min(maxSilence, silencePerWakeUp * (now - started))
       this.scheduled = false
       if (this.again) this.schedule()
     })
