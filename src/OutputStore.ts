@@ -26,6 +26,8 @@ export interface StoredOutput {
    * of this job, which is to be stopped.
    */
   readonly append: (chunks: ReadonlyArray<OutputChunk>) => Effect.Effect<boolean, OutputStoreError>
+  /** Nothing more is there to append for now: lets go of what was held for it, as open files. */
+  readonly rest: Effect.Effect<void, OutputStoreError>
   /**
    * Some chunks of one source, or of both, in order and without a gap, the first beginning at `from` or, if `from` is
    * within another source's bytes, after it; nothing from `to` on. As many as are sensible to read at once, and none

@@ -142,7 +142,29 @@ const lines = (name: string, step: number) =>
 const of = (chunks: Iterable<OutputChunk>, source: OutputSource) =>
   latin1(Array.from(chunks).filter((chunk) => chunk.source === source).map((chunk) => chunk.bytes))
 
+/** Files below a directory that this process has open. */
+const openFiles = (directory: string) =>
+  Fs.readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [Fs.readlinkSync(`/proc/self/fd/${fd}`)]
+    } catch {
+      return []
+    }
+  }).filter((path) => path.startsWith(directory))
+
 describe("what is kept in files", () => {
+  test(
+    "no file is open while nothing is written, though the job runs on",
+    {},
+    (jobs, directory) =>
+      Effect.gen(function*() {
+        const id = yield* jobs.start(sh("head -c 5000000 /dev/zero; echo error >&2; exec sleep 1000"))
+        yield* written(`${directory}/${id}`, 5_000_006)
+        yield* Processes.eventually(() => openFiles(directory), (files) => files.length === 0)
+        yield* jobs.stop(id)
+      })
+  )
+
   test(
     "reaches early and late readers byte for byte, and is all in the files",
     { segmentBytes: 30_000 },

@@ -9,8 +9,8 @@ import { OutputStoreError } from "../JobError.ts"
 import type { StoredOutput } from "../OutputStore.ts"
 import type { OutputLog } from "./outputLog.ts"
 
-/** How many bytes are written at once, because a file is opened each time. */
-const maxWrite = 1024 * 1024
+/** How many bytes are written at once: each write is a trip to another thread and back. */
+const maxWrite = 2 * 1024 * 1024
 
 /** How long to wait for as many, in milliseconds. */
 const patience = 5
@@ -71,6 +71,7 @@ export class Archive {
       body: () => this.hasEnough ? this.writeBatch : Effect.zipRight(this.gather, this.writeBatch),
       step: () => {}
     }).pipe(
+      Effect.zipRight(Effect.suspend(() => this.stored?.rest ?? Effect.void)),
       // A store that dies must not leave a job waiting for it.
       Effect.catchAllCause((cause) =>
         Effect.sync(() => {

@@ -57,6 +57,7 @@ export class FileSystemStore {
           }
           return hasRoom()
         }),
+        rest: job.rest,
         read: (selection, from, to) => read(job.read(selection, from, to)),
         start: (selection) => job.start(selection),
         tail: (selection, bytes, to) => read(job.tail(selection, bytes, to)),

@@ -8,6 +8,8 @@
 import * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import type { OutputChunk, OutputSource } from "../Output.ts"
 
 export type Selection = "all" | OutputSource
@@ -18,7 +20,6 @@ type FileName = `${OutputSource}.log` | "order.bin"
 export const recordBytes = 4
 const stderrBit = 0x8000_0000
 const maxRun = 0x7fff_ffff
-const largeWrite = 16 * 1024
 const recordsPerCheckpoint = 4096
 
 /** Where the bytes after some number of records begin: in the log, and in either file. */
@@ -39,6 +40,13 @@ interface Run {
   readonly length: number
 }
 
+/** What is to be written to one file, and where. */
+interface Part {
+  readonly name: FileName
+  readonly at: number
+  readonly bytes: ReadonlyArray<Uint8Array>
+}
+
 export class Segment {
   /** Offsets in the log of its first byte, and of the one after its last. */
   readonly base: number
@@ -53,6 +61,9 @@ export class Segment {
   private records = 0
   /** The files there are, and what they are called now. */
   private readonly names = new Map<FileName, string>()
+  /** The files that are open, to be written. */
+  private readonly files = new Map<FileName, FileSystem.File>()
+  private scope: Scope.CloseableScope | undefined
   /** Files are opened and renamed one at a time: the name that one has lost is soon that of another. */
   private readonly naming = Effect.unsafeMakeSemaphore(1)
 
@@ -75,12 +86,28 @@ export class Segment {
     chunks: ReadonlyArray<OutputChunk>
   ): Effect.Effect<void, PlatformError.PlatformError> {
     const runs = mergeRuns(chunks)
-    return this.write(fs, "stdout.log", this.written.stdout, partsOf(chunks, "stdout")).pipe(
-      Effect.zipRight(this.write(fs, "stderr.log", this.written.stderr, partsOf(chunks, "stderr"))),
-      // Last: whoever restores the order finds all the bytes that it speaks of.
-      Effect.zipRight(this.write(fs, "order.bin", this.records * recordBytes, [recordsOf(runs)])),
-      Effect.tap(() => Effect.sync(() => runs.forEach((run) => this.note(run))))
+    const parts: ReadonlyArray<Part> = [
+      { name: "stdout.log", at: this.written.stdout, bytes: bytesOf(chunks, "stdout") },
+      { name: "stderr.log", at: this.written.stderr, bytes: bytesOf(chunks, "stderr") },
+      { name: "order.bin", at: this.records * recordBytes, bytes: [recordsOf(runs)] }
+    ]
+    const present = parts.filter(({ bytes }) => bytes.length > 0)
+    // All at once, because each step is a trip to another thread. None counts before all are done.
+    return Effect.forEach(present, (part) => this.prepare(fs, part), { concurrency: "unbounded" }).pipe(
+      Effect.flatMap((writes) => Effect.all(writes, { concurrency: "unbounded", discard: true })),
+      Effect.tap(() => Effect.sync(() => runs.forEach((run) => this.note(run)))),
+      Effect.tapErrorCause(() => this.rest)
     )
+  }
+
+  /** Closes its files, until the next `append`. */
+  get rest(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { scope } = this
+      this.scope = undefined
+      this.files.clear()
+      return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
+    })
   }
 
   /** Its files get names of their own: it grows no more. */
@@ -92,11 +119,17 @@ export class Segment {
         () => Effect.sync(() => this.names.set(name, sealed))
       )
     }
-    return this.naming.withPermits(1)(Effect.forEach(this.names.keys(), rename, { discard: true }))
+    return Effect.zipRight(
+      this.rest,
+      this.naming.withPermits(1)(Effect.forEach(this.names.keys(), rename, { discard: true }))
+    )
   }
 
   remove(fs: FileSystem.FileSystem): Effect.Effect<void, PlatformError.PlatformError> {
-    return Effect.forEach(this.names.keys(), (name) => fs.remove(this.path(name), { force: true }), { discard: true })
+    return Effect.zipRight(
+      this.rest,
+      Effect.forEach(this.names.keys(), (name) => fs.remove(this.path(name), { force: true }), { discard: true })
+    )
   }
 
   /** The first bytes of a selection between two offsets, at most `maxBytes`. */
@@ -150,22 +183,35 @@ export class Segment {
     return `${this.directory}/${this.names.get(name) ?? name}`
   }
 
-  /** Writes on at the end of what was written. Nobody else's file is touched, and none is taken for what it was. */
-  private write(
+  /** How to write on at the end of what was written. Nobody else's file is touched, and none is taken for what it was. */
+  private prepare(
     fs: FileSystem.FileSystem,
-    name: FileName,
-    end: number,
-    parts: ReadonlyArray<Uint8Array>
-  ): Effect.Effect<void, PlatformError.PlatformError> {
-    if (parts.length === 0) return Effect.void
-    return Effect.scoped(Effect.gen(this, function*() {
-      const path = this.path(name)
-      const file = yield* fs.open(path, { flag: this.names.has(name) ? "r+" : "wx", mode: 0o600 })
+    { at, bytes, name }: Part
+  ): Effect.Effect<Effect.Effect<void, PlatformError.PlatformError>, PlatformError.PlatformError> {
+    return Effect.gen(this, function*() {
+      const file = this.files.get(name) ?? (yield* this.open(fs, name))
+      if (at > 0 && (yield* file.stat).size < at) return yield* truncated(this.path(name))
+      return Effect.zipRight(
+        file.seek(FileSystem.Size(at), "start"),
+        joined(bytes, (all) => file.writeAll(all))
+      )
+    })
+  }
+
+  private open(
+    fs: FileSystem.FileSystem,
+    name: FileName
+  ): Effect.Effect<FileSystem.File, PlatformError.PlatformError> {
+    return Effect.gen(this, function*() {
+      // Several files may be opened at once.
+      const scope = this.scope ?? (yield* Scope.make())
+      this.scope ??= scope
+      const flag = this.names.has(name) ? "r+" : "wx"
+      const file = yield* Scope.extend(fs.open(this.path(name), { flag, mode: 0o600 }), this.scope)
       this.names.set(name, name)
-      if (end > 0 && (yield* file.stat).size < end) return yield* truncated(path)
-      yield* file.seek(FileSystem.Size(end), "start")
-      for (const part of parts) yield* file.writeAll(part)
-    }))
+      this.files.set(name, file)
+      return file
+    })
   }
 
   private note(run: { readonly source: OutputSource; readonly length: number }): void {
@@ -267,36 +313,36 @@ export class Segment {
   }
 }
 
-/** The bytes of a source: large chunks as they are, because copying costs more than another write; small ones together. */
-const partsOf = (chunks: ReadonlyArray<OutputChunk>, source: OutputSource): ReadonlyArray<Uint8Array> => {
-  const parts: Array<Uint8Array> = []
-  let small: Array<Uint8Array> = []
-  const flush = () => {
-    if (small.length > 0) parts.push(concat(small))
-    small = []
-  }
-  for (const chunk of chunks) {
-    if (chunk.source !== source) continue
-    if (chunk.bytes.length < largeWrite) small.push(chunk.bytes)
-    else {
-      flush()
-      parts.push(chunk.bytes)
-    }
-  }
-  flush()
-  return parts
+const bytesOf = (chunks: ReadonlyArray<OutputChunk>, source: OutputSource): ReadonlyArray<Uint8Array> =>
+  chunks.filter((chunk) => chunk.source === source).map((chunk) => chunk.bytes)
+
+/** Uses parts as one, in memory that is used again: a new megabyte for each write costs more than to copy it. */
+const joined = <A, E>(
+  parts: ReadonlyArray<Uint8Array>,
+  use: (bytes: Uint8Array) => Effect.Effect<A, E>
+): Effect.Effect<A, E> => {
+  if (parts.length === 1 && parts[0] !== undefined) return use(parts[0])
+  const size = parts.reduce((size, part) => size + part.length, 0)
+  return Effect.acquireUseRelease(
+    Effect.sync(() => size > scratchBytes ? new Uint8Array(size) : scratches.pop() ?? new Uint8Array(scratchBytes)),
+    (scratch) => {
+      let position = 0
+      for (const part of parts) {
+        scratch.set(part, position)
+        position += part.length
+      }
+      return use(scratch.subarray(0, size))
+    },
+    (scratch) =>
+      Effect.sync(() => {
+        if (scratch.length === scratchBytes && scratches.length < maxScratches) scratches.push(scratch)
+      })
+  )
 }
 
-const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
-  if (parts.length === 1 && parts[0] !== undefined) return parts[0]
-  const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0))
-  let position = 0
-  for (const part of parts) {
-    bytes.set(part, position)
-    position += part.length
-  }
-  return bytes
-}
+const scratchBytes = 2 * 1024 * 1024
+const maxScratches = 4
+const scratches: Array<Uint8Array> = []
 
 const mergeRuns = (chunks: ReadonlyArray<OutputChunk>): ReadonlyArray<Pick<Run, "source" | "length">> => {
   const runs: Array<{ readonly source: OutputSource; length: number }> = []

@@ -75,6 +75,10 @@ export class StoredJob {
     )
   }
 
+  get rest(): Effect.Effect<void, OutputStoreError> {
+    return this.change("write", Effect.suspend(() => this.last.rest))
+  }
+
   read(
     selection: Selection,
     from: number,
@@ -116,7 +120,13 @@ export class StoredJob {
   }
 
   get remove(): Effect.Effect<void, OutputStoreError> {
-    return this.change("remove", this.fs.remove(this.directory, { recursive: true, force: true }))
+    return this.change(
+      "remove",
+      Effect.zipRight(
+        Effect.suspend(() => this.last.rest),
+        this.fs.remove(this.directory, { recursive: true, force: true })
+      )
+    )
   }
 
   private get first(): Segment {

@@ -8,25 +8,49 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import type { Readable } from "node:stream"
-import { JobConfig, JobCoordinator, JobSpec, NodeProcessSpawner } from "../../src/index.ts"
+import {
+  JobConfig,
+  JobCoordinator,
+  JobSpec,
+  NodeProcessSpawner,
+  OutputStore,
+  type ProcessSpawner
+} from "../../src/index.ts"
 import type { Program } from "./programs.ts"
 
 /** All output is kept: nobody falls behind. */
 const everything = JobConfig.layer({ output: { maxBytesPerJob: Infinity, maxBytes: Infinity } })
 
-const coordinator = JobCoordinator.layer.pipe(Layer.provide(NodeProcessSpawner.layer), Layer.provide(everything))
+type Run = <A, E>(
+  use: (jobs: JobCoordinator.JobCoordinator["Type"]) => Effect.Effect<A, E, Scope.Scope>
+) => Promise<A>
+
+const running =
+  (coordinator: Layer.Layer<JobCoordinator.JobCoordinator, never, ProcessSpawner.ProcessSpawner>): Run => (use) =>
+    JobCoordinator.JobCoordinator.pipe(
+      Effect.flatMap(use),
+      Effect.scoped,
+      Effect.provide(coordinator.pipe(Layer.provide(NodeProcessSpawner.layer), Layer.provide(everything))),
+      Effect.runPromise
+    )
 
 /** Runs with a coordinator of its own. */
-export const withJobs = <A, E>(
-  use: (jobs: JobCoordinator.JobCoordinator["Type"]) => Effect.Effect<A, E, Scope.Scope>
-): Promise<A> =>
-  JobCoordinator.JobCoordinator.pipe(
-    Effect.flatMap(use),
-    Effect.scoped,
-    Effect.provide(coordinator),
-    Effect.runPromise
-  )
+export const withJobs: Run = running(JobCoordinator.layer)
+
+/** The same with output in files, which are gone afterwards. */
+export const withFiles: Run = async (use) => {
+  const directory = await mkdtemp(join(tmpdir(), "joblib-bench-"))
+  const store = OutputStore.layerFileSystem({ directory }).pipe(Layer.provide(NodeFileSystem.layer))
+  try {
+    return await running(Layer.provide(JobCoordinator.layerWithStore, store))(use)
+  } finally {
+    await rm(directory, { recursive: true })
+  }
+}
 
 const commands = NodeCommandExecutor.layer.pipe(Layer.provide(NodeFileSystem.layer))
 

@@ -16,6 +16,7 @@ const topics = [
   "fanout-pull",
   "fanout-lines",
   "joiners",
+  "store",
   "status",
   "idle"
 ]

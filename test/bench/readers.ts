@@ -10,21 +10,24 @@ import { expectBytes, spawn, specOf, time, timePromise, withCommands, withJobs }
 import type { Program } from "./programs.ts"
 import type { Contestant } from "./work.ts"
 
+/** One reader, by whatever coordinator there is. */
+export const reader = (program: Program, size: number, run = withJobs): Contestant => ({
+  measure: () =>
+    run((jobs) =>
+      time(Effect.gen(function*() {
+        let length = 0
+        const id = yield* jobs.start(specOf(program))
+        yield* Stream.runForEachChunk(jobs.output(id), (chunks) => {
+          for (const { bytes } of Chunk.toReadonlyArray(chunks)) length += bytes.length
+          return Effect.void
+        })
+        expectBytes(size, length)
+      }))
+    )
+})
+
 export const readers = (program: Program, size: number, ratio: number): Record<string, Contestant> => ({
-  "joblib": {
-    measure: () =>
-      withJobs((jobs) =>
-        time(Effect.gen(function*() {
-          let length = 0
-          const id = yield* jobs.start(specOf(program))
-          yield* Stream.runForEachChunk(jobs.output(id), (chunks) => {
-            for (const { bytes } of Chunk.toReadonlyArray(chunks)) length += bytes.length
-            return Effect.void
-          })
-          expectBytes(size, length)
-        }))
-      )
-  },
+  "joblib": reader(program, size),
   "plain Node that keeps the bytes": {
     target: { ratio },
     measure: () =>
