@@ -361,7 +361,8 @@ export const environment = (
 ): Record<string, string> => {
   const env: Record<string, string> = {}
   if (spec.extendEnv) {
-    for (const name in hostEnv) {
+    // A loop over `process.env` itself would ask it twice for each name.
+    for (const name of Object.keys(hostEnv)) {
       const value = hostEnv[name]
       if (value !== undefined) env[name] = value
     }
