@@ -89,12 +89,17 @@ export class NodeProcess implements Process {
   private read(source: OutputSource, stream: Readable | null): void {
     if (stream === null) return this.listener.onOutputEnd(source)
     const bit = source === "stdout" ? 1 : 2
+    let staysPaused = false
     stream.on("data", (bytes: Buffer) => {
       if (this.listener.onOutput(source, bytes)) return
       this.held |= bit
       stream.pause()
+      if (staysPaused) return
+      staysPaused = true
       // Node itself resumes both streams when the leader exits.
-      if (stream.listenerCount("resume") === 0) stream.on("resume", () => (this.held & bit) !== 0 && stream.pause())
+      stream.on("resume", () => {
+        if ((this.held & bit) !== 0) stream.pause()
+      })
     })
     stream.on("end", () => this.listener.onOutputEnd(source))
     // After an error or a cut.

@@ -96,9 +96,9 @@ export class Subscription {
 
   /** Waits until the log may have grown or ended. The first time it only begins to listen: something may have come. */
   get wait(): Effect.Effect<void> {
-    return this.listener?.wait ?? Effect.map(this.source.wakeUps.listen, (listener) => {
+    return this.listener?.wait ?? Effect.uninterruptible(Effect.map(this.source.wakeUps.listen, (listener) => {
       this.listener = listener
-    })
+    }))
   }
 
   /** A tail may begin before what memory keeps, unless the store has not all of that. */
