@@ -9,12 +9,15 @@ import * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { OutputChunk, OutputSource } from "../Output.ts"
 
 export type Selection = "all" | OutputSource
 
-type FileName = `${OutputSource}.log` | "order.bin"
+const fileNames = ["stdout.log", "stderr.log", "order.bin"] as const
+
+type FileName = typeof fileNames[number]
 
 /** What each run of bytes costs besides its bytes. */
 export const recordBytes = 4
@@ -40,6 +43,12 @@ interface Run {
   readonly length: number
 }
 
+interface OpenFile {
+  readonly file: FileSystem.File
+  /** Its inode, by which it is known from another of the same name. */
+  readonly number: number | undefined
+}
+
 /** What is to be written to one file, and where. */
 interface Part {
   readonly name: FileName
@@ -62,7 +71,7 @@ export class Segment {
   /** The files there are, and what they are called now. */
   private readonly names = new Map<FileName, string>()
   /** The files that are open, to be written. */
-  private readonly files = new Map<FileName, FileSystem.File>()
+  private readonly files = new Map<FileName, OpenFile>()
   private scope: Scope.CloseableScope | undefined
   /** Files are opened and renamed one at a time: the name that one has lost is soon that of another. */
   private readonly naming = Effect.unsafeMakeSemaphore(1)
@@ -96,7 +105,9 @@ export class Segment {
     return Effect.forEach(present, (part) => this.prepare(fs, part), { concurrency: "unbounded" }).pipe(
       Effect.flatMap((writes) => Effect.all(writes, { concurrency: "unbounded", discard: true })),
       Effect.tap(() => Effect.sync(() => runs.forEach((run) => this.note(run)))),
-      Effect.tapErrorCause(() => this.rest)
+      Effect.tapErrorCause(() => this.rest),
+      // What is made must be known, to be removed.
+      Effect.uninterruptible
     )
   }
 
@@ -121,7 +132,9 @@ export class Segment {
     }
     return Effect.zipRight(
       this.rest,
-      this.naming.withPermits(1)(Effect.forEach(this.names.keys(), rename, { discard: true }))
+      this.naming.withPermits(1)(
+        Effect.forEach(fileNames.filter((name) => this.names.has(name)), rename, { discard: true })
+      )
     )
   }
 
@@ -189,8 +202,14 @@ export class Segment {
     { at, bytes, name }: Part
   ): Effect.Effect<Effect.Effect<void, PlatformError.PlatformError>, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
-      const file = this.files.get(name) ?? (yield* this.open(fs, name))
-      if (at > 0 && (yield* file.stat).size < at) return yield* truncated(this.path(name))
+      const path = this.path(name)
+      const opened = this.files.get(name)
+      const { file, number } = opened ?? (yield* this.open(fs, name))
+      if (opened !== undefined || at > 0) {
+        // By its name: a file that was deleted or replaced can still be written to, but not be read.
+        const { ino, size } = yield* fs.stat(path)
+        if (size < at || Option.getOrUndefined(ino) !== number) return yield* truncated(path)
+      }
       return Effect.zipRight(
         file.seek(FileSystem.Size(at), "start"),
         joined(bytes, (all) => file.writeAll(all))
@@ -201,7 +220,7 @@ export class Segment {
   private open(
     fs: FileSystem.FileSystem,
     name: FileName
-  ): Effect.Effect<FileSystem.File, PlatformError.PlatformError> {
+  ): Effect.Effect<OpenFile, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
       // Several files may be opened at once.
       const scope = this.scope ?? (yield* Scope.make())
@@ -209,8 +228,9 @@ export class Segment {
       const flag = this.names.has(name) ? "r+" : "wx"
       const file = yield* Scope.extend(fs.open(this.path(name), { flag, mode: 0o600 }), this.scope)
       this.names.set(name, name)
-      this.files.set(name, file)
-      return file
+      const opened = { file, number: Option.getOrUndefined((yield* file.stat).ino) }
+      this.files.set(name, opened)
+      return opened
     })
   }
 
@@ -394,5 +414,5 @@ const truncated = (path: string) =>
     module: "FileSystem",
     method: "read",
     pathOrDescriptor: path,
-    description: "the file is shorter than what was written to it"
+    description: "the file is not what was written, or shorter"
   })
