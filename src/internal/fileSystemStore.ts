@@ -7,7 +7,7 @@ import type { OutputStoreError } from "../JobError.ts"
 import type { JobId } from "../JobId.ts"
 import type { OutputChunk } from "../Output.ts"
 import type { StoredOutput } from "../OutputStore.ts"
-import { recordBytes } from "./segment.ts"
+import { recordBytes } from "./runs.ts"
 import { StoredJob, wrap } from "./storedJob.ts"
 
 export interface Settings {

@@ -8,7 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { OutputStoreError } from "../JobError.ts"
 import type { OutputChunk, OutputSource } from "../Output.ts"
-import { Segment, type Selection } from "./segment.ts"
+import type { Selection } from "./outputLog.ts"
+import { Segment } from "./segment.ts"
 
 /** How many bytes are read at once. */
 const maxRead = 1024 * 1024
