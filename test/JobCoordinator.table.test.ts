@@ -231,7 +231,7 @@ describe("events", () => {
 
   it.effect("a listener may be so far behind, and misses nothing; one that is further fails with EventsMissed", () =>
     Effect.gen(function*() {
-      const log = new EventLog.EventLog(yield* Effect.runtime<never>())
+      const log = new EventLog.EventLog(yield* Effect.runtime<never>(), yield* Effect.clock)
       const publish = (count: number) => {
         for (let i = 0; i < count; i++) log.publish(() => new JobRemoved({ id: JobId.make() }))
       }

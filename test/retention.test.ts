@@ -14,7 +14,7 @@ import * as JobSpec from "../src/JobSpec.ts"
 import * as ProcessSpawner from "../src/ProcessSpawner.ts"
 import * as SimulatedProcesses from "../src/SimulatedProcesses.ts"
 import { memoryInUse } from "./fixtures/garbage.ts"
-import { over, settle, textOf } from "./utils.ts"
+import { over, settle, textOf, until } from "./utils.ts"
 
 const isLong = process.env["JOBLIB_TEST_RUNS"] !== undefined
 const rounds = isLong ? 11 : 2
@@ -87,6 +87,7 @@ describe(`${rounds} times 10,000 jobs`, () => {
           for (let done = 1; done <= rounds; done++) {
             yield* Effect.scoped(round)
             const all = done * jobsPerRound
+            yield* until(() => told.JobRemoved >= all)
             assert.deepStrictEqual(told, { JobStarted: all, JobEnded: all, JobRemoved: all })
             heap.push(yield* heapUsed)
           }

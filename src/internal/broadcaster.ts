@@ -3,6 +3,7 @@
  *
  * Bytes do not pass through its mailbox: the spawner pushes them into `write`, which appends them to the log.
  */
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -60,13 +61,14 @@ export const make = (options: {
   readonly budget: OutputBudget
   readonly count: SubscriberCount
   readonly runtime: Runtime.Runtime<never>
+  readonly clock: Clock.Clock
   /** Runs what writes to the store. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }): Broadcaster => {
   const { budget, config, count, id, store } = options
   const window = windowOf(store, options.maxBytes)
   const log = new OutputLog(window, budget)
-  const wakeUps = new WakeUps(options.runtime)
+  const wakeUps = new WakeUps(options.runtime, options.clock)
   const subscriptions = new Set<Subscription>()
   let resume: Effect.Effect<void> = Effect.void
   let onStoreFull = () => {}

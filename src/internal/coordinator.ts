@@ -84,7 +84,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
     const clock = yield* Effect.clock
     const runtime = yield* Effect.interruptible(Effect.runtime<never>())
     const log = Telemetry.jobLog(runtime)
-    const events = new EventLog(runtime)
+    const events = new EventLog(runtime, clock)
     const everyPlaceFree = yield* Deferred.make<void>()
     // Never closed, because that waits for all fibers of the set, and a disk may hang.
     const storing = yield* Scope.extend(FiberSet.make<void>(), yield* Scope.make())
@@ -254,7 +254,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
         const id = JobId.make()
         const maxBytes = spec.output?.maxBytes
         const fork = forkStoring
-        const broadcaster = Broadcaster.make({ id, maxBytes, config, store, budget, count, runtime, fork })
+        const broadcaster = Broadcaster.make({ id, maxBytes, config, store, budget, count, runtime, clock, fork })
         const onEnded = tellEnded(place)
         return Effect.flatMap(Telemetry.jobSpan(id, spec, parent), (span) =>
           Effect.tapErrorCause(

@@ -2,6 +2,7 @@
  * What happened to the jobs of a coordinator, kept only while somebody listens and only as far as they may lag behind.
  */
 import * as Chunk from "effect/Chunk"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Runtime from "effect/Runtime"
@@ -22,8 +23,8 @@ export class EventLog {
   private readonly kept: Array<JobEvent> = []
   private listeners = 0
 
-  constructor(runtime: Runtime.Runtime<never>) {
-    this.wakeUps = new WakeUps(runtime)
+  constructor(runtime: Runtime.Runtime<never>, clock: Clock.Clock) {
+    this.wakeUps = new WakeUps(runtime, clock)
   }
 
   listen(jobs: ReadonlyArray<JobInfo>): Listener {

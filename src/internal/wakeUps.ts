@@ -2,8 +2,10 @@
  * Tells listeners that there is something new, through a `PubSub` that carries wake-ups alone.
  *
  * It is the number of wake-ups that costs, not that of bytes: one is published per turn of the event loop at most, after
- * all its reads, and none while the listeners are likely still busy with the last one.
+ * all its reads, and none while the listeners are likely still busy with the last one. How long that is, the `Clock`
+ * tells: under one that stands still, listeners are woken in the next turn.
  */
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as PubSub from "effect/PubSub"
@@ -24,14 +26,16 @@ const maxSilence = 25
 
 export class WakeUps {
   private readonly runtime: Runtime.Runtime<never>
+  private readonly clock: Clock.Clock
   private pubsub: PubSub.PubSub<void> | undefined
   private listeners = 0
   private scheduled = false
   private again = false
   private quietUntil = 0
 
-  constructor(runtime: Runtime.Runtime<never>) {
+  constructor(runtime: Runtime.Runtime<never>, clock: Clock.Clock) {
     this.runtime = runtime
+    this.clock = clock
   }
 
   get listen(): Effect.Effect<Listener> {
@@ -71,20 +75,25 @@ export class WakeUps {
     Runtime.runFork(this.runtime)(PubSub.publish(pubsub, undefined))
   }
 
+  /** In milliseconds; of the clock's times this is the exact one, which never jumps. */
+  private get now(): number {
+    return Number(this.clock.unsafeCurrentTimeNanos()) / 1e6
+  }
+
   private schedule(): void {
     this.scheduled = true
-    const silence = this.quietUntil - performance.now()
+    const silence = this.quietUntil - this.now
     if (silence > 1) setTimeout(() => this.publish(), silence)
     else setImmediate(() => this.publish())
   }
 
   private publish(): void {
-    const started = performance.now()
+    const started = this.now
     this.again = false
     this.wake()
     // Fibers that were woken run before the next turn: what that takes tells how long they are to be left in peace.
     setImmediate(() => {
-      const now = performance.now()
+      const { now } = this
       this.quietUntil = now + Math.min(maxSilence, silencePerWakeUp * (now - started))
       this.scheduled = false
       if (this.again) this.schedule()
