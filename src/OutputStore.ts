@@ -31,7 +31,7 @@ export interface StoredOutput {
   /**
    * Some chunks of one source, or of both, in order and without a gap, the first beginning at `from` or, if `from` is
    * within another source's bytes, after it; nothing from `to` on. As many as are sensible to read at once, and none
-   * only if there is nothing of that source up to `to`.
+   * only if there is nothing of that source up to `to`, or if what there was has been evicted meanwhile.
    */
   readonly read: (
     source: "all" | OutputSource,
@@ -93,11 +93,11 @@ export interface FileSystemOptions {
   readonly maxBytesPerJob?: number | undefined
   /** Bytes kept of all jobs. Default: 10 GiB. */
   readonly maxBytes?: number | undefined
-  /** How large files become before the next ones begin: what is evicted at once. Default: 16 MiB; a quarter of what is kept at most. */
+  /** How large files become before the next ones begin: what is evicted at once. Default: 64 MiB; a quarter of what is kept at most. */
   readonly segmentBytes?: number | undefined
   /** What happens when there is more: the oldest segment is dropped, or the job is stopped. Default: `"evict"`. */
   readonly onFull?: "evict" | "stop" | undefined
-  /** Bytes kept in memory of one job, and of all jobs, for readers at the head. Default: 4 MiB, 128 MiB. */
+  /** Bytes kept in memory of one job, and of all jobs, for readers at the head. Default: 16 MiB, 128 MiB. */
   readonly window?: { readonly maxBytesPerJob?: number | undefined; readonly maxBytes?: number | undefined } | undefined
 }
 
@@ -121,13 +121,13 @@ export const layerFileSystem = (options: FileSystemOptions): Layer.Layer<OutputS
       const store = new FileSystemStore(fs, {
         directory: options.directory,
         maxBytes: size(options.maxBytes, 10 * GiB),
-        segmentBytes: size(options.segmentBytes, 16 * MiB),
+        segmentBytes: size(options.segmentBytes, 64 * MiB),
         onFull: options.onFull ?? "evict"
       })
       const maxBytesPerJob = size(options.maxBytesPerJob, GiB)
       return {
         window: {
-          maxBytesPerJob: size(options.window?.maxBytesPerJob, 4 * MiB),
+          maxBytesPerJob: size(options.window?.maxBytesPerJob, 16 * MiB),
           maxBytes: size(options.window?.maxBytes, 128 * MiB)
         },
         open: Option.some((id, maxBytes, pinned) =>

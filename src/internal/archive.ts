@@ -9,10 +9,11 @@ import { OutputStoreError } from "../JobError.ts"
 import type { StoredOutput } from "../OutputStore.ts"
 import type { OutputLog } from "./outputLog.ts"
 
-/** How many bytes are written at once: each write is a trip to another thread and back. */
-const maxWrite = 2 * 1024 * 1024
+/** How many bytes are worth a write: each is a trip to another thread and back. And how many are written at once. */
+const minWrite = 2 * 1024 * 1024
+const maxWrite = 4 * minWrite
 
-/** How long to wait for as many, in milliseconds. */
+/** How long to wait for as many as are worth it, in milliseconds. */
 const patience = 5
 
 export interface Options {
@@ -92,7 +93,7 @@ export class Archive {
 
   private get hasEnough(): boolean {
     const { log } = this.options
-    return log.head - this.end >= maxWrite || log.isFull
+    return log.head - this.end >= minWrite || log.isFull
   }
 
   private readonly gather = Effect.async<void>((resume) => {

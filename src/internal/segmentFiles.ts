@@ -5,17 +5,19 @@ import * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import { joined } from "./scratch.ts"
 
-const fileNames = ["stdout.log", "stderr.log", "order.bin"] as const
+type FileName = "stdout.log" | "stderr.log" | "order.bin"
 
-type FileName = typeof fileNames[number]
-
-interface OpenFile {
-  readonly file: FileSystem.File
+/** A file there is. */
+interface KnownFile {
+  /** What it is called now. */
+  name: string
   /** By which it is known from another of the same name. */
-  readonly inode: number | undefined
+  inode: Option.Option<number>
 }
 
 /** What is to be written to one file, and where. */
@@ -27,11 +29,11 @@ export interface Part {
 
 export class SegmentFiles {
   private readonly directory: string
-  /** The files there are, and what they are called now. */
-  private readonly names = new Map<FileName, string>()
+  private readonly known = new Map<FileName, KnownFile>()
   /** The files that are open, to be written. */
-  private readonly files = new Map<FileName, OpenFile>()
+  private readonly open = new Map<FileName, FileSystem.File>()
   private scope: Scope.CloseableScope | undefined
+  private removed = false
   /** Files are opened and renamed one at a time: the name that one has lost is soon that of another. */
   private readonly naming = Effect.unsafeMakeSemaphore(1)
 
@@ -41,9 +43,7 @@ export class SegmentFiles {
 
   /** Writes parts, each to another file; those files stay open. */
   write(fs: FileSystem.FileSystem, parts: ReadonlyArray<Part>): Effect.Effect<void, PlatformError.PlatformError> {
-    // All at once, because each step is a trip to another thread.
-    return Effect.forEach(parts, (part) => this.prepare(fs, part), { concurrency: "unbounded" }).pipe(
-      Effect.flatMap((writes) => Effect.all(writes, { concurrency: "unbounded", discard: true })),
+    return atOnce(parts, (part) => this.writePart(fs, part)).pipe(
       Effect.tapErrorCause(() => this.rest),
       // What is made must be known, to be removed.
       Effect.uninterruptible
@@ -55,33 +55,31 @@ export class SegmentFiles {
     return Effect.suspend(() => {
       const { scope } = this
       this.scope = undefined
-      this.files.clear()
+      this.open.clear()
       return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
     })
   }
 
-  /** Puts a number into the names. */
+  /** Puts a number into the names, and closes what is open. */
   rename(fs: FileSystem.FileSystem, number: string): Effect.Effect<void, PlatformError.PlatformError> {
-    const rename = (name: FileName) => {
-      const numbered = name.replace(".", `.${number}.`)
-      return Effect.tap(
-        fs.rename(this.path(name), `${this.directory}/${numbered}`),
-        () => Effect.sync(() => this.names.set(name, numbered))
-      )
+    const rename = ([file, known]: [FileName, KnownFile]) => {
+      const name = file.replace(".", `.${number}.`)
+      return Effect.map(fs.rename(this.path(file), `${this.directory}/${name}`), () => {
+        known.name = name
+      })
     }
-    return Effect.zipRight(
-      this.rest,
-      this.naming.withPermits(1)(
-        Effect.forEach(fileNames.filter((name) => this.names.has(name)), rename, { discard: true })
-      )
-    )
+    const renames = Effect.suspend(() => atOnce(Array.from(this.known), rename))
+    return Effect.uninterruptible(atOnce([this.rest, this.naming.withPermits(1)(renames)], identity))
   }
 
   remove(fs: FileSystem.FileSystem): Effect.Effect<void, PlatformError.PlatformError> {
-    return Effect.zipRight(
-      this.rest,
-      Effect.forEach(this.names.keys(), (name) => fs.remove(this.path(name), { force: true }), { discard: true })
-    )
+    return Effect.suspend(() => {
+      this.removed = true
+      return Effect.zipRight(
+        this.rest,
+        Effect.forEach(this.known.keys(), (name) => fs.remove(this.path(name), { force: true }), { discard: true })
+      )
+    })
   }
 
   /** So many bytes of a file, or an error. */
@@ -93,6 +91,8 @@ export class SegmentFiles {
   ): Effect.Effect<Uint8Array, PlatformError.PlatformError> {
     return Effect.scoped(Effect.gen(this, function*() {
       const file = yield* this.naming.withPermits(1)(Effect.suspend(() => fs.open(this.path(name), { flag: "r" })))
+      // What is open now stays readable; but a name, and the inode, of what was removed may be those of another.
+      if (!this.isSame(name, yield* file.stat) || this.removed) return yield* truncated(this.path(name))
       yield* file.seek(FileSystem.Size(position), "start")
       const bytes = new Uint8Array(length)
       let filled = 0
@@ -106,75 +106,59 @@ export class SegmentFiles {
   }
 
   private path(name: FileName): string {
-    return `${this.directory}/${this.names.get(name) ?? name}`
+    return `${this.directory}/${this.known.get(name)?.name ?? name}`
   }
 
-  /** How to write on at the end of what was written. Nobody else's file is touched, and none is taken for what it was. */
-  private prepare(
+  /** Writes on at the end of what was written. Nobody else's file is touched, and none is taken for what it was. */
+  private writePart(
     fs: FileSystem.FileSystem,
     { at, bytes, name }: Part
-  ): Effect.Effect<Effect.Effect<void, PlatformError.PlatformError>, PlatformError.PlatformError> {
+  ): Effect.Effect<void, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
       const path = this.path(name)
-      const opened = this.files.get(name)
-      const { file, inode } = opened ?? (yield* this.open(fs, name))
-      if (opened !== undefined || at > 0) {
-        // By its name: a file that was deleted or replaced can still be written to, but not be read.
-        const { ino, size } = yield* fs.stat(path)
-        if (size < at || Option.getOrUndefined(ino) !== inode) return yield* truncated(path)
-      }
-      return Effect.zipRight(
-        file.seek(FileSystem.Size(at), "start"),
-        joined(bytes, (all) => file.writeAll(all))
-      )
+      const open = this.open.get(name)
+      const file = open ?? (yield* this.openFile(fs, name))
+      // By its name, if it was open already: what was deleted or replaced can still be written to, but not be read.
+      const info = yield* open === undefined ? file.stat : fs.stat(path)
+      if (info.size < at || !this.isSame(name, info)) return yield* truncated(path)
+      yield* file.seek(FileSystem.Size(at), "start")
+      yield* joined(bytes, (all) => file.writeAll(all))
     })
   }
 
-  private open(
+  private openFile(
     fs: FileSystem.FileSystem,
     name: FileName
-  ): Effect.Effect<OpenFile, PlatformError.PlatformError> {
+  ): Effect.Effect<FileSystem.File, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
       // Several files may be opened at once.
       const scope = this.scope ?? (yield* Scope.make())
       this.scope ??= scope
-      const flag = this.names.has(name) ? "r+" : "wx"
-      const file = yield* Scope.extend(fs.open(this.path(name), { flag, mode: 0o600 }), this.scope)
-      this.names.set(name, name)
-      const opened = { file, inode: Option.getOrUndefined((yield* file.stat).ino) }
-      this.files.set(name, opened)
-      return opened
+      const isNew = !this.known.has(name)
+      const file = yield* Scope.extend(
+        fs.open(this.path(name), { flag: isNew ? "wx" : "r+", mode: 0o600 }),
+        this.scope
+      )
+      if (isNew) {
+        const known: KnownFile = { name, inode: Option.none() }
+        this.known.set(name, known)
+        known.inode = (yield* file.stat).ino
+      }
+      this.open.set(name, file)
+      return file
     })
+  }
+
+  private isSame(name: FileName, { ino }: FileSystem.File.Info): boolean {
+    return Option.getOrUndefined(ino) === Option.getOrUndefined(this.known.get(name)?.inode ?? Option.none())
   }
 }
 
-/** Uses parts as one, in memory that is used again: a new megabyte for each write costs more than to copy it. */
-const joined = <A, E>(
-  parts: ReadonlyArray<Uint8Array>,
-  use: (bytes: Uint8Array) => Effect.Effect<A, E>
-): Effect.Effect<A, E> => {
-  if (parts.length === 1 && parts[0] !== undefined) return use(parts[0])
-  const size = parts.reduce((size, part) => size + part.length, 0)
-  return Effect.acquireUseRelease(
-    Effect.sync(() => size > scratchBytes ? new Uint8Array(size) : scratches.pop() ?? new Uint8Array(scratchBytes)),
-    (scratch) => {
-      let position = 0
-      for (const part of parts) {
-        scratch.set(part, position)
-        position += part.length
-      }
-      return use(scratch.subarray(0, size))
-    },
-    (scratch) =>
-      Effect.sync(() => {
-        if (scratch.length === scratchBytes && scratches.length < maxScratches) scratches.push(scratch)
-      })
-  )
-}
-
-const scratchBytes = 2 * 1024 * 1024
-const maxScratches = 4
-const scratches: Array<Uint8Array> = []
+/** All at once, because each step is a trip to another thread and back. */
+const atOnce = <A, B, E>(
+  items: ReadonlyArray<A>,
+  use: (item: A) => Effect.Effect<B, E>
+): Effect.Effect<void, E> => Effect.forEach(items, use, { concurrency: "unbounded", discard: true })
 
 const truncated = (path: string) =>
   new PlatformError.SystemError({

@@ -92,7 +92,9 @@ export class StoredJob {
           if (segment.end <= from) continue
           if (segment.base >= to) break
           const chunks = yield* this.unlessEvicted(segment, segment.read(this.fs, selection, from, to, maxRead))
-          if (Option.isSome(chunks) && chunks.value.length > 0) return chunks.value
+          // Nothing beyond what is missing: there must be no gap.
+          if (Option.isNone(chunks)) return []
+          if (chunks.value.length > 0) return chunks.value
         }
         return []
       })
@@ -165,14 +167,14 @@ export class StoredJob {
     })
   }
 
-  /** `None` if the segment was evicted meanwhile: what was read was gone, or is another's. */
+  /** `None` if it failed because the segment was evicted meanwhile. */
   private unlessEvicted<A>(
     segment: Segment,
     read: Effect.Effect<A, PlatformError.PlatformError>
   ): Effect.Effect<Option.Option<A>, PlatformError.PlatformError> {
-    return Effect.flatMap(
-      Effect.exit(read),
-      (exit) => this.segments.includes(segment) ? Effect.map(exit, Option.some) : Effect.succeedNone
+    return Effect.catchAllCause(
+      Effect.map(read, Option.some),
+      (cause) => this.segments.includes(segment) ? Effect.failCause(cause) : Effect.succeedNone
     )
   }
 

@@ -149,11 +149,14 @@ export class Subscription {
     const to = Math.min(end, log.start(selection), this.until)
     if (from >= to) return this.take()
     return Effect.flatMap(Effect.mapError(stored.read(selection, from, to), Option.some), (chunks) => {
-      // Some of it may have been evicted meanwhile, and be missing here.
-      if (from < stored.start(selection)) return this.next
       const last = chunks.at(-1)
-      this.advance(last === undefined ? to : last.offset + last.bytes.length)
-      return last === undefined ? this.next : Effect.succeed(Chunk.unsafeFromArray(chunks))
+      if (last !== undefined) {
+        this.advance(last.offset + last.bytes.length)
+        return Effect.succeed(Chunk.unsafeFromArray(chunks))
+      }
+      // There is nothing of the source; unless it was evicted meanwhile.
+      if (from >= stored.start(selection)) this.advance(to)
+      return this.next
     })
   }
 

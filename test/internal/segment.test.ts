@@ -278,6 +278,10 @@ describe("Segment", () => {
     ["replaced by a folder", (path) => {
       Fs.rmSync(path)
       Fs.mkdirSync(path)
+    }],
+    ["replaced by a longer one", (path) => {
+      Fs.rmSync(path)
+      Fs.writeFileSync(path, "of somebody else, and longer than what was there")
     }]
   ]
   for (const name of ["stdout.log", "order.bin"]) {
@@ -308,7 +312,7 @@ describe("Segment", () => {
         Fs.mkdirSync(`${directory}/stderr.000001.log`)
         yield* Effect.flip(segment.seal(fs, 1))
         assert.deepStrictEqual(Fs.readdirSync(directory).sort(), [
-          "order.bin",
+          "order.000001.bin",
           "stderr.000001.log",
           "stderr.log",
           "stdout.000001.log"
