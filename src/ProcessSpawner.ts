@@ -37,8 +37,11 @@ export interface ProcessListener {
   readonly onOutput: (source: OutputSource, bytes: Uint8Array) => boolean
   /** This source has come to its end; once for each source, after its last bytes. */
   readonly onOutputEnd: (source: OutputSource) => void
-  /** The leader has been reaped; once. */
-  readonly onExit: (status: Ended) => void
+  /**
+   * The leader has been reaped; once. `isGone`: it is known already that no process of the group is alive. If it is not,
+   * the process is asked.
+   */
+  readonly onExit: (status: Ended, isGone?: boolean) => void
 }
 
 /**

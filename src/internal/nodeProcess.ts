@@ -79,11 +79,14 @@ export class NodeProcess implements Process {
 
   /** Whether more could have come. */
   private closeOutput(): boolean {
-    const { stderr, stdout } = this.child
-    const wasOpen = isOpen(stdout) || isOpen(stderr)
-    stdout?.destroy()
-    stderr?.destroy()
+    const wasOpen = this.outputIsOpen
+    this.child.stdout?.destroy()
+    this.child.stderr?.destroy()
     return wasOpen
+  }
+
+  private get outputIsOpen(): boolean {
+    return isOpen(this.child.stdout) || isOpen(this.child.stderr)
   }
 
   private read(source: OutputSource, stream: Readable | null): void {
@@ -111,11 +114,14 @@ export class NodeProcess implements Process {
 
   private onExit(code: number | null, signal: NodeJS.Signals | null): void {
     this.group.leaderHasExited()
-    this.listener.onExit(
-      signal === null
-        ? new Exited({ code: code ?? 0 }, { disableValidation: true })
-        : new Killed({ signal: signal as Signal }, { disableValidation: true })
-    )
+    const status = signal === null
+      ? new Exited({ code: code ?? 0 }, { disableValidation: true })
+      : new Killed({ signal: signal as Signal }, { disableValidation: true })
+    const isGone = this.group.look()
+    const tell = () => this.listener.onExit(status, isGone)
+    // Most pipes end within two turns of the event loop; told after that, the exit needs no timer for them.
+    if (isGone && this.outputIsOpen) setImmediate(() => setImmediate(tell))
+    else tell()
   }
 }
 

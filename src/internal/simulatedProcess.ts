@@ -212,7 +212,7 @@ export class SimulatedProcess implements Process {
     this.endOutput()
     if (member.pid === this.pid) {
       this.inputIsOpen = false
-      this.listener.onExit(status)
+      this.listener.onExit(status, this.group.length === 0)
     }
     if (this.group.length === 0) Deferred.unsafeDone(this.gone, Effect.void)
     if (this.members.size === 0) this.simulation.forget(this)

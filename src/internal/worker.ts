@@ -68,7 +68,7 @@ type Message =
   | { readonly _tag: "TimedOut" }
   | { readonly _tag: "LimitReached" }
   | { readonly _tag: "GraceOver" }
-  | { readonly _tag: "Exited"; readonly status: Ended }
+  | { readonly _tag: "Exited"; readonly status: Ended; readonly isGone: boolean }
   | { readonly _tag: "Gone" }
   | { readonly _tag: "OutputEnded" }
   | { readonly _tag: "DrainOver" }
@@ -121,7 +121,7 @@ export const start = (options: {
         case "GraceOver":
           return send("SIGKILL")
         case "Exited":
-          return exited(message.status)
+          return exited(message.status, message.isGone)
         case "Gone":
           return gone()
         case "OutputEnded":
@@ -174,23 +174,24 @@ export const start = (options: {
     }
 
     /** The leader has left: so must the rest of its group. */
-    const exited = (status: Ended): Effect.Effect<void> => {
+    const exited = (status: Ended, isGone: boolean): Effect.Effect<void> | void => {
       state.status = status
       state.exitedAt = clock.unsafeCurrentTimeMillis()
       if (state.stopReason === undefined && diedOfLimit(spec, status)) state.stopReason = "limit"
+      // An effect takes a fiber, and most leaders leave nobody behind.
+      if (isGone) return gone()
       return Effect.flatMap(worker.process.isGone, (isGone) => {
-        if (isGone) return gone()
+        if (isGone) return gone() ?? Effect.void
         const begin = deadline === undefined ? stop(undefined) : Effect.void
         return Effect.map(begin, () => after(worker.process.awaitGone, { _tag: "Gone" }))
       })
     }
 
-    const gone = (): Effect.Effect<void> => {
+    const gone = (): Effect.Effect<void> | void => {
       isGone = true
       broadcaster.drain()
       if (openPipes === 0) return end()
       later(drainTimeout, { _tag: "DrainOver" })
-      return Effect.void
     }
 
     /** Something that left the group holds a pipe, and nobody knows for how long. */
@@ -255,7 +256,7 @@ export const start = (options: {
         openPipes--
         report({ _tag: "OutputEnded" })
       },
-      onExit: (status) => report({ _tag: "Exited", status })
+      onExit: (status, isGone = false) => report({ _tag: "Exited", status, isGone })
     }).pipe(
       // In one step, because each change of the context costs.
       Effect.mapInputContext((context: Context.Context<never>) =>
