@@ -147,7 +147,8 @@ describe("the leader's own exit", () => {
       process.kill(pid, "SIGUSR1")
       const [output, time] = yield* timed(textOf(jobs.output(id)))
       assert.strictEqual(output, "up\n")
-      between(time, 500, 1000)
+      // After the grace period, and long before drainTimeout; a machine may have other things to do.
+      between(time, 500, 10_000)
       assert.isEmpty(Processes.inGroup(pid))
       assert.deepStrictEqual(yield* jobs.status(id), new Exited({ code: 0 }))
       assert.isFalse((yield* jobs.info(id)).output.cut)
