@@ -48,17 +48,8 @@ const over = ({ hooks = {}, scripts, settings: partial, ...options }: Setup & { 
 
 const makeDirectory = Effect.acquireRelease(
   Effect.sync(() => Fs.mkdtempSync(`${tmpdir()}/joblib-`)),
-  (directory) =>
-    Effect.sync(() => {
-      Fs.rmSync(directory, { recursive: true, force: true })
-      directories.push(directory)
-    })
+  (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true, force: true }))
 )
-
-const directories: Array<string> = []
-
-// A write that was under way when its coordinator closed may have made one again: closing does not wait for a disk.
-afterAll(() => directories.forEach((directory) => Fs.rmSync(directory, { recursive: true, force: true })))
 
 type Jobs = JobCoordinator.JobCoordinator["Type"]
 

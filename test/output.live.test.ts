@@ -52,17 +52,8 @@ const test = (
 
 const makeDirectory = Effect.acquireRelease(
   Effect.sync(() => Fs.mkdtempSync(`${tmpdir()}/joblib-`)),
-  (directory) =>
-    Effect.sync(() => {
-      Fs.rmSync(directory, { recursive: true, force: true })
-      directories.push(directory)
-    })
+  (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true, force: true }))
 )
-
-const directories: Array<string> = []
-
-// A write that was under way when its coordinator closed may have made one again: closing does not wait for a disk.
-afterAll(() => directories.forEach((directory) => Fs.rmSync(directory, { recursive: true, force: true })))
 
 const inFiles = ({ hooks = {}, ...options }: OutputStore.FileSystemOptions & { readonly hooks?: Hooks }) =>
   JobCoordinator.layerWithStore.pipe(
