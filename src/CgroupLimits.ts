@@ -5,9 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Cgroups from "./internal/cgroups.ts"
-import * as Guardian from "./internal/guardian.ts"
-import * as NodeProcesses from "./internal/nodeProcesses.ts"
+import * as Cgroups from "./internal/process/cgroups.ts"
+import * as Guardian from "./internal/process/guardian.ts"
+import * as NodeProcesses from "./internal/process/nodeProcesses.ts"
 import { JobConfig } from "./JobConfig.ts"
 import type { CgroupError } from "./JobError.ts"
 import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
@@ -40,7 +40,7 @@ export interface Options {
  * host (`DelegateSubgroup=` of systemd), and name it here.
  *
  * @example
- * import { CgroupLimits, JobCoordinator } from "joblib"
+ * import { CgroupLimits, JobCoordinator } from "effect-joblib"
  * import { Layer } from "effect"
  *
  * export const Jobs = JobCoordinator.layer.pipe(

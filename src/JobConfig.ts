@@ -140,7 +140,7 @@ export class JobConfig extends Context.Reference<JobConfig>()("joblib/JobConfig"
  * The defaults, changed in places. Provide it to the layers that read it.
  *
  * @example
- * import { JobConfig, JobCoordinator, NodeProcessSpawner } from "joblib"
+ * import { JobConfig, JobCoordinator, NodeProcessSpawner } from "effect-joblib"
  * import { Layer } from "effect"
  *
  * export const Jobs = JobCoordinator.layer.pipe(

@@ -14,10 +14,10 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
-import * as Coordinator from "./internal/coordinator.ts"
-import * as Input from "./internal/input.ts"
-import { infoOf } from "./internal/jobInfo.ts"
-import * as Subscription from "./internal/subscription.ts"
+import * as Coordinator from "./internal/coordinator/coordinator.ts"
+import * as Input from "./internal/coordinator/input.ts"
+import { infoOf } from "./internal/coordinator/jobInfo.ts"
+import * as Subscription from "./internal/output/subscription.ts"
 import type {
   CoordinatorStopped,
   EventsMissed,

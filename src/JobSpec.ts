@@ -215,7 +215,7 @@ export interface Options {
  * A spec with its defaults filled in. It never throws: what is invalid stays in place, and `start` says what is wrong.
  *
  * @example
- * import { JobSpec } from "joblib"
+ * import { JobSpec } from "effect-joblib"
  *
  * export const build = JobSpec.make({
  *   command: "npm",

@@ -5,8 +5,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Guardian from "./internal/guardian.ts"
-import * as NodeProcesses from "./internal/nodeProcesses.ts"
+import * as Guardian from "./internal/process/guardian.ts"
+import * as NodeProcesses from "./internal/process/nodeProcesses.ts"
 import { JobConfig } from "./JobConfig.ts"
 import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 

@@ -6,8 +6,8 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as lineSplitter from "./internal/lineSplitter.ts"
-import * as perSource from "./internal/perSource.ts"
+import * as lineSplitter from "./internal/text/lineSplitter.ts"
+import * as perSource from "./internal/text/perSource.ts"
 import { OutputTooLarge } from "./JobError.ts"
 
 /**
@@ -25,6 +25,14 @@ export const OutputSource = Schema.Literal("stdout", "stderr")
  * @category models
  */
 export type OutputSource = typeof OutputSource.Type
+
+/**
+ * Which output to read: that of one source, or all of it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type OutputSelection = "all" | OutputSource
 
 /**
  * Some bytes of one source. `offset` is the place of the first of them in the job's output as it arrived, both sources
@@ -63,7 +71,7 @@ export interface OutputChunk extends Schema.Schema.Type<typeof OutputChunk> {}
  * @category models
  */
 export interface Options extends SourceOptions {
-  readonly source?: "all" | OutputSource | undefined
+  readonly source?: OutputSelection | undefined
 }
 
 /**
@@ -158,7 +166,7 @@ export interface OutputLine {
  *
  * @example
  * import { Effect, Stream } from "effect"
- * import { JobCoordinator, type JobId, Output } from "joblib"
+ * import { JobCoordinator, type JobId, Output } from "effect-joblib"
  *
  * export const countBytes = (id: JobId.JobId) =>
  *   Effect.gen(function*() {
@@ -179,7 +187,7 @@ export const bytes = <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.St
  *
  * @example
  * import { Effect, Stream } from "effect"
- * import { JobCoordinator, type JobId, Output } from "joblib"
+ * import { JobCoordinator, type JobId, Output } from "effect-joblib"
  *
  * export const waitUntilReady = (id: JobId.JobId) =>
  *   Effect.gen(function*() {
@@ -215,7 +223,7 @@ export const text =
  *
  * @example
  * import { Console, Effect, Stream } from "effect"
- * import { JobCoordinator, type JobId, Output } from "joblib"
+ * import { JobCoordinator, type JobId, Output } from "effect-joblib"
  *
  * export const printErrors = (id: JobId.JobId) =>
  *   Effect.gen(function*() {
@@ -250,7 +258,7 @@ export const lines =
  *
  * @example
  * import { Effect } from "effect"
- * import { JobCoordinator, JobSpec, Output } from "joblib"
+ * import { JobCoordinator, JobSpec, Output } from "effect-joblib"
  *
  * export const currentBranch = Effect.gen(function*() {
  *   const jobs = yield* JobCoordinator.JobCoordinator

@@ -8,11 +8,11 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { FileSystemStore } from "./internal/fileSystemStore.ts"
+import { FileSystemStore } from "./internal/store/fileSystemStore.ts"
 import { JobConfig } from "./JobConfig.ts"
 import type { OutputStoreError } from "./JobError.ts"
 import type { JobId } from "./JobId.ts"
-import type { OutputChunk, OutputSource } from "./Output.ts"
+import type { OutputChunk, OutputSelection } from "./Output.ts"
 
 /**
  * The output of one job, as a store keeps it.
@@ -34,14 +34,14 @@ export interface StoredOutput {
    * only if there is nothing of that source up to `to`, or if what there was has been evicted meanwhile.
    */
   readonly read: (
-    source: "all" | OutputSource,
+    source: OutputSelection,
     from: number,
     to: number
   ) => Effect.Effect<ReadonlyArray<OutputChunk>, OutputStoreError>
   /** Up to here, bytes of one source, or of either, are not kept any more. */
-  readonly start: (source: "all" | OutputSource) => number
+  readonly start: (source: OutputSelection) => number
   /** Where the last `bytes` bytes before `to` of one source, or of both, begin, as far as they are kept. */
-  readonly tail: (source: "all" | OutputSource, bytes: number, to: number) => Effect.Effect<number, OutputStoreError>
+  readonly tail: (source: OutputSelection, bytes: number, to: number) => Effect.Effect<number, OutputStoreError>
   /** Forgets this output. */
   readonly remove: Effect.Effect<void, OutputStoreError>
 }

@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
-import { type Action, canonical, type Program, Simulation } from "./internal/simulatedProcess.ts"
+import { type Action, canonical, type Program, Simulation } from "./internal/simulation/simulatedProcess.ts"
 import { JobStartError, type JobStartReason } from "./JobError.ts"
 import type { JobSpec } from "./JobSpec.ts"
 import { Exited, Killed, type Signal } from "./JobStatus.ts"
@@ -120,7 +120,7 @@ export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")
  *
  * @example
  * import { Effect, Fiber, Layer, TestClock, TestContext } from "effect"
- * import { JobCoordinator, JobSpec, JobStatus, SimulatedProcesses } from "joblib"
+ * import { JobCoordinator, JobSpec, JobStatus, SimulatedProcesses } from "effect-joblib"
  * import { deepEqual } from "node:assert"
  *
  * // What is to be tested: a build that may take ten minutes.

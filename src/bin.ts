@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import { isatty } from "node:tty"
 import { stripVTControlCharacters } from "node:util"
 import packageJson from "../package.json" with { type: "json" }
-import * as Cli from "./internal/cli.ts"
+import * as Cli from "./internal/cli/cli.ts"
 
 /** The command itself failed, not its program; as with env(1), timeout(1) and nohup(1). */
 const failed = 125

@@ -82,7 +82,7 @@ export const makeConsumer = async (): Promise<string> => {
   await writeFile(join(directory, "package.json"), `{ "type": "module" }`)
   const dependencies = (await readdir(join(project, "node_modules"))).filter((name) => !name.startsWith("."))
   await Promise.all(dependencies.map((name) => symlink(join(project, "node_modules", name), join(modules, name))))
-  await symlink(project, join(modules, "joblib"))
+  await symlink(project, join(modules, "effect-joblib"))
   await writeFile(
     join(directory, "bin", "joblib"),
     `#!/bin/sh\nexec "${process.execPath}" "${join(project, "dist", "bin.js")}" "$@"\n`,

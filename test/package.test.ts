@@ -15,7 +15,7 @@ const publicModules = (await readdir(join(project, "src"))).filter((file) => /^[
 let consumer: string
 let packed: ReadonlyArray<string>
 
-const installed = (file: string) => join(consumer, "node_modules", "joblib", file)
+const installed = (file: string) => join(consumer, "node_modules", "effect-joblib", file)
 
 const dependOn = async (name: string) => {
   const link = join(consumer, "node_modules", name)
@@ -64,7 +64,7 @@ describe("the packed package, installed in an empty folder", () => {
   it("exports each public module by its name, and as a namespace", async () => {
     const imports = publicModules.map((name) => `import * as ${name} from "joblib/${name}"`).join("\n")
     const same = await evaluate(`${imports}
-      import * as joblib from "joblib"
+      import * as joblib from "effect-joblib"
       const modules = { ${publicModules.join(", ")} }
       const same = Object.entries(modules).filter(([name, module]) => joblib[name] === module).map(([name]) => name)
       console.log(JSON.stringify({ same, exported: Object.keys(joblib) }))`)
@@ -72,7 +72,12 @@ describe("the packed package, installed in an empty folder", () => {
   })
 
   it("keeps its internals and its executable to itself", async () => {
-    const closed = ["joblib/internal/actor", "joblib/internal/actor.js", "joblib/bin", "joblib/index"]
+    const closed = [
+      "effect-joblib/internal/actor/actor",
+      "effect-joblib/internal/actor/actor.js",
+      "effect-joblib/bin",
+      "effect-joblib/index"
+    ]
     const codes = await evaluate(`
       const code = (module) => import(module).then(() => "open", (error) => error.code)
       console.log(JSON.stringify(await Promise.all(${JSON.stringify(closed)}.map(code))))`)
@@ -125,8 +130,8 @@ describe("the packed package, installed in an empty folder", () => {
 
 const consumerModule = `
 import { Effect, Layer, Stream } from "effect"
-import { JobCoordinator, type JobError, JobSpec, type JobStatus, NodeProcessSpawner } from "joblib"
-import { JobCoordinator as Tag } from "joblib/JobCoordinator"
+import { JobCoordinator, type JobError, JobSpec, type JobStatus, NodeProcessSpawner } from "effect-joblib"
+import { JobCoordinator as Tag } from "effect-joblib/JobCoordinator"
 
 export const program: Effect.Effect<
   JobStatus.Ended,

@@ -1,5 +1,5 @@
 /**
- * In the place of `PubSub` and `Queue` in `internal/wakeUps.ts`: as much of them as is used there, made of callbacks. What
+ * In the place of `PubSub` and `Queue` in `internal/output/wakeUps.ts`: as much of them as is used there, made of callbacks. What
  * the real ones cost shows in the difference.
  */
 import * as Effect from "effect/Effect"

@@ -1,0 +1,130 @@
+/**
+ * A process of `node:child_process` as the actors see it.
+ */
+import * as Effect from "effect/Effect"
+import type { ChildProcess } from "node:child_process"
+import type { Readable } from "node:stream"
+import { Exited, Killed, type Signal } from "../../JobStatus.ts"
+import type { OutputSource } from "../../Output.ts"
+import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
+import { nextTurn } from "../time/nextTurn.ts"
+import type { Group } from "./processGroup.ts"
+
+export class NodeProcess implements Process {
+  readonly group: Group
+  private readonly child: ChildProcess
+  private readonly listener: ProcessListener
+  private held = 0
+
+  constructor(child: ChildProcess, group: Group, listener: ProcessListener) {
+    this.child = child
+    this.group = group
+    this.listener = listener
+    child.on("exit", (code, signal) => this.onExit(code, signal))
+    child.stdin?.on("error", ignore)
+    this.read("stdout", child.stdout)
+    this.read("stderr", child.stderr)
+  }
+
+  get pid(): number {
+    return this.group.id
+  }
+
+  signal(signal: Signal): Effect.Effect<void> {
+    return Effect.sync(() => this.group.signal(signal))
+  }
+
+  get isGone(): Effect.Effect<boolean> {
+    return this.group.isGone
+  }
+
+  get awaitGone(): Effect.Effect<void> {
+    return this.group.awaitGone
+  }
+
+  get resumeOutput(): Effect.Effect<void> {
+    return Effect.sync(() => {
+      if (this.held === 0) return
+      this.held = 0
+      this.child.stdout?.resume()
+      this.child.stderr?.resume()
+    })
+  }
+
+  /** What the kernel holds already is read first: a busy event loop must not lose it to a timer. */
+  get cutOutput(): Effect.Effect<boolean> {
+    return Effect.zipRight(Effect.zipRight(nextTurn, nextTurn), Effect.sync(() => this.closeOutput()))
+  }
+
+  writeInput(bytes: Uint8Array): Effect.Effect<boolean> {
+    return Effect.async((resume) => {
+      const stdin = this.child.stdin
+      if (stdin === null || !stdin.writable) return resume(Effect.succeed(false))
+      stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
+    })
+  }
+
+  get closeInput(): Effect.Effect<void> {
+    return Effect.sync(() => {
+      this.child.stdin?.end()
+    })
+  }
+
+  /** Leaves nothing open and nobody alive. */
+  release(): void {
+    this.group.signal("SIGKILL")
+    this.child.stdin?.destroy()
+    this.closeOutput()
+  }
+
+  /** Whether more could have come. */
+  private closeOutput(): boolean {
+    const wasOpen = this.outputIsOpen
+    this.child.stdout?.destroy()
+    this.child.stderr?.destroy()
+    return wasOpen
+  }
+
+  private get outputIsOpen(): boolean {
+    return isOpen(this.child.stdout) || isOpen(this.child.stderr)
+  }
+
+  private read(source: OutputSource, stream: Readable | null): void {
+    if (stream === null) return this.listener.onOutputEnd(source)
+    const bit = source === "stdout" ? 1 : 2
+    let staysPaused = false
+    stream.on("data", (bytes: Buffer) => {
+      if (this.listener.onOutput(source, bytes)) return
+      this.held |= bit
+      stream.pause()
+      if (staysPaused) return
+      staysPaused = true
+      // Node itself resumes both streams when the leader exits.
+      stream.on("resume", () => {
+        if ((this.held & bit) !== 0) stream.pause()
+      })
+    })
+    stream.on("end", () => this.listener.onOutputEnd(source))
+    // After an error or a cut.
+    stream.on("close", () => {
+      if (!stream.readableEnded) this.listener.onOutputEnd(source)
+    })
+    stream.on("error", ignore)
+  }
+
+  private onExit(code: number | null, signal: NodeJS.Signals | null): void {
+    this.group.leaderHasExited()
+    const status = signal === null
+      ? new Exited({ code: code ?? 0 }, { disableValidation: true })
+      : new Killed({ signal: signal as Signal }, { disableValidation: true })
+    const isGone = this.group.look()
+    const tell = () => this.listener.onExit(status, isGone)
+    // Most pipes end within two turns of the event loop; told after that, the exit needs no timer for them.
+    if (isGone && this.outputIsOpen) setImmediate(() => setImmediate(tell))
+    else tell()
+  }
+}
+
+const isOpen = (stream: Readable | null): boolean => stream !== null && !stream.readableEnded && !stream.destroyed
+
+const ignore = () => {}

@@ -1,0 +1,151 @@
+/**
+ * Starting processes through `node:child_process`, and letting go of them.
+ */
+import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
+import * as Scope from "effect/Scope"
+import { type ChildProcess, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import { InvalidJobSpec, type JobStartError } from "../../JobError.ts"
+import * as JobSpec from "../../JobSpec.ts"
+import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
+import type { Cgroup } from "./cgroup.ts"
+import * as Cgroups from "./cgroups.ts"
+import { CgroupTree } from "./cgroupTree.ts"
+import * as Descriptors from "./descriptors.ts"
+import type { Guardian } from "./guardian.ts"
+import * as Limits from "./limits.ts"
+import { NodeProcess } from "./nodeProcess.ts"
+import { ProcessGroup } from "./processGroup.ts"
+import * as ProcessTable from "./processTable.ts"
+import * as Prologue from "./prologue.ts"
+import * as StartError from "./startError.ts"
+
+export interface NodeProcesses {
+  readonly spawn: (
+    spec: JobSpec.JobSpec,
+    listener: ProcessListener
+  ) => Effect.Effect<Process, JobStartError | InvalidJobSpec, Scope.Scope>
+}
+
+/** Those who make processes share a table of them, and, if there are to be any, a guardian and a place for cgroups. */
+export const make = (
+  guardian: Guardian | undefined,
+  cgroups?: Cgroups.Cgroups
+): Effect.Effect<NodeProcesses, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const table = yield* ProcessTable.make
+    const onGone = guardian === undefined ? constVoid : guardian.unregister
+    let hasRunOut = false
+
+    const start = (
+      spec: JobSpec.JobSpec,
+      listener: ProcessListener,
+      cgroup?: Cgroup
+    ): Effect.Effect<Started, JobStartError | InvalidJobSpec> => {
+      const steps = [
+        ...(cgroup === undefined ? [] : [Cgroups.join(cgroup, spec)]),
+        ...(spec.limits === undefined ? [] : Limits.steps(spec.limits))
+      ]
+      const program = programOf(spec)
+      if (steps.length > 0 && program[0].includes("=")) {
+        return new InvalidJobSpec({
+          field: "command",
+          reason: "must not contain \"=\" where there are limits or cgroups"
+        })
+      }
+      let child: ChildProcess
+      try {
+        // Node loses the pipes of a start that runs out of descriptors after them: that may happen once, not each time.
+        if (hasRunOut) Descriptors.expectEnough()
+        child = spawnChild(spec, program, steps, guardian)
+      } catch (cause) {
+        return Effect.fail(StartError.fromErrno(spec, cause, canEnter))
+      }
+      if (child.pid === undefined) {
+        // Out of descriptors, Node makes no streams at all, whatever the types say.
+        hasRunOut ||= child.stdio as unknown === undefined
+        return startFailure(spec, child)
+      }
+      guardian?.register(child.pid)
+      const group = new ProcessGroup(child.pid, table, onGone)
+      return Effect.succeed({
+        process: new NodeProcess(child, cgroup === undefined ? group : new CgroupTree(group, cgroup), listener),
+        ready: steps.length === 0 ? undefined : Prologue.begin(steps, child, child.pid)
+      })
+    }
+
+    const startInCgroup = (spec: JobSpec.JobSpec, listener: ProcessListener) =>
+      cgroups === undefined
+        ? start(spec, listener)
+        : Effect.flatMap(
+          Effect.try({ try: cgroups.create, catch: (cause) => Cgroups.startError(spec, cause) }),
+          (cgroup) => Effect.onError(start(spec, listener, cgroup), () => Effect.sync(() => cgroup.remove()))
+        )
+
+    const release = (process: NodeProcess): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        process.release()
+        // What dies of that SIGKILL must be forgotten by the guardian as soon as its number is free, and leaves a cgroup.
+        return guardian === undefined && cgroups === undefined || process.group.look()
+          ? Effect.void
+          : Effect.forkIn(Effect.interruptible(process.awaitGone), scope)
+      })
+
+    return {
+      // `acquireRelease` would save and restore the fiber's references, at a tenth of a spawn's cost.
+      spawn: (spec, listener) =>
+        Effect.flatMap(
+          Effect.uninterruptible(
+            Effect.flatMap(
+              Effect.scope,
+              (scope) =>
+                Effect.tap(startInCgroup(spec, listener), ({ process }) => Scope.addFinalizer(scope, release(process)))
+            )
+          ),
+          ({ process, ready }) => ready === undefined ? Effect.succeed(process) : Effect.as(ready, process)
+        )
+    }
+  })
+
+interface Started {
+  readonly process: NodeProcess
+  /** Waits until the process has become the program, if that is not so from the start. */
+  readonly ready: Effect.Effect<void, JobStartError | InvalidJobSpec> | undefined
+}
+
+type Program = readonly [file: string, ...args: ReadonlyArray<string>]
+
+const programOf = ({ args, command, shell }: JobSpec.JobSpec): Program =>
+  shell === false ? [command, ...args] : [shell === true ? "/bin/sh" : shell, "-c", [command, ...args].join(" ")]
+
+const spawnChild = (
+  spec: JobSpec.JobSpec,
+  program: Program,
+  steps: ReadonlyArray<Prologue.Step>,
+  guardian: Guardian | undefined
+): ChildProcess => {
+  // To inherit it instead of copying it would be cheaper, but V8 does not see when an inherited `process.env` changes.
+  const env = JobSpec.environment(spec, process.env)
+  if (guardian !== undefined) env[guardian.mark] = "1"
+  const options: Prologue.Options = { cwd: spec.cwd, env, stdio: [spec.stdin, "pipe", "pipe"], detached: true }
+  if (steps.length > 0) return Prologue.spawn(steps, program, options)
+  const [file, ...args] = program
+  return spawn(file, args, options)
+}
+
+/** Node reports some failures a moment later, by an event, and then closes the pipes by itself. */
+const startFailure = (spec: JobSpec.JobSpec, child: ChildProcess): Effect.Effect<never, JobStartError> =>
+  Effect.async((resume) => {
+    child.once("error", (cause) => resume(Effect.fail(StartError.fromErrno(spec, cause, canEnter))))
+  })
+
+const canEnter = (directory: string): boolean => {
+  try {
+    Fs.accessSync(directory, Fs.constants.X_OK)
+    return Fs.statSync(directory).isDirectory()
+  } catch {
+    return false
+  }
+}

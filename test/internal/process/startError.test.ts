@@ -1,0 +1,77 @@
+import { SystemError } from "@effect/platform/Error"
+import { describe, expect, it } from "@effect/vitest"
+import * as StartError from "../../../src/internal/process/startError.ts"
+import type { JobStartReason } from "../../../src/JobError.ts"
+import * as JobSpec from "../../../src/JobSpec.ts"
+
+const inPlace = JobSpec.make({ command: "program" })
+const elsewhere = JobSpec.make({ command: "program", cwd: "/directory" })
+
+const errno = (code: string) => Object.assign(new Error(`spawn program ${code}`), { code })
+
+const always = () => true
+const never = () => false
+
+const byCode: Record<string, JobStartReason> = {
+  ENOENT: "NotFound",
+  ENOTDIR: "NotFound",
+  ENAMETOOLONG: "NotFound",
+  ELOOP: "NotFound",
+  EACCES: "PermissionDenied",
+  EPERM: "PermissionDenied",
+  E2BIG: "ArgumentListTooLong",
+  EMFILE: "ResourceExhausted",
+  ENFILE: "ResourceExhausted",
+  EAGAIN: "ResourceExhausted",
+  ENOMEM: "ResourceExhausted",
+  ETXTBSY: "Unknown"
+}
+
+describe("fromErrno", () => {
+  for (const [code, reason] of Object.entries(byCode)) {
+    it(`${code} is ${reason}`, () => {
+      const cause = errno(code)
+      expect(StartError.fromErrno(inPlace, cause, never)).toMatchObject({ reason, command: "program", cause })
+      expect(StartError.fromErrno(elsewhere, cause, always).reason).toBe(reason)
+    })
+  }
+
+  it("is of the directory if that cannot be entered, but for what has nothing to do with it", () => {
+    for (const [code, reason] of Object.entries(byCode)) {
+      expect(StartError.fromErrno(elsewhere, errno(code), never).reason)
+        .toBe(reason === "ArgumentListTooLong" || reason === "ResourceExhausted" ? reason : "InvalidDirectory")
+    }
+  })
+
+  it("takes anything for a cause", () => {
+    for (const cause of [undefined, null, "ENOENT", 2, { code: 2 }, new Error("ENOENT")]) {
+      expect(StartError.fromErrno(inPlace, cause, never).reason).toBe("Unknown")
+    }
+  })
+})
+
+describe("fromPlatform", () => {
+  const systemError = (options: Partial<ConstructorParameters<typeof SystemError>[0]>) =>
+    new SystemError({ reason: "Unknown", module: "Command", method: "spawn", ...options })
+
+  it("looks for the code in what the error wraps", () => {
+    for (const [code, reason] of Object.entries(byCode)) {
+      expect(StartError.fromPlatform(inPlace, systemError({ cause: errno(code) })).reason).toBe(reason)
+      expect(StartError.fromPlatform(inPlace, errno(code)).reason).toBe(reason)
+    }
+  })
+
+  it("takes the reason of an error without a code", () => {
+    expect(StartError.fromPlatform(inPlace, systemError({ reason: "NotFound" })).reason).toBe("NotFound")
+    expect(StartError.fromPlatform(inPlace, systemError({ reason: "PermissionDenied" })).reason).toBe(
+      "PermissionDenied"
+    )
+    expect(StartError.fromPlatform(inPlace, systemError({ reason: "Busy" })).reason).toBe("Unknown")
+  })
+
+  it("is of the directory if that was looked for in vain, or is a file", () => {
+    const missing = systemError({ module: "FileSystem", method: "access", reason: "NotFound", cause: errno("ENOENT") })
+    expect(StartError.fromPlatform(elsewhere, missing).reason).toBe("InvalidDirectory")
+    expect(StartError.fromPlatform(elsewhere, errno("ENOTDIR")).reason).toBe("InvalidDirectory")
+  })
+})
