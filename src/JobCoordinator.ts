@@ -15,9 +15,9 @@ import type * as Scope from "effect/Scope"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as Coordinator from "./internal/coordinator/coordinator.ts"
-import * as Input from "./internal/coordinator/input.ts"
-import { infoOf } from "./internal/coordinator/jobInfo.ts"
 import * as Subscription from "./internal/output/subscription.ts"
+import * as Input from "./internal/worker/input.ts"
+import { infoOf } from "./internal/worker/jobInfo.ts"
 import type {
   CoordinatorStopped,
   EventsMissed,
@@ -149,7 +149,7 @@ const make = Effect.gen(function*() {
   const coordinator = yield* Coordinator.make
   const spawner = yield* ProcessSpawner
 
-  const start = (spec: JobSpec.JobSpec) => Effect.flatMap(JobSpec.validate(spec), coordinator.start)
+  const start = (spec: JobSpec.JobSpec) => Effect.flatMap(JobSpec.validate(spec), (valid) => coordinator.start(valid))
 
   const subscribe = (id: JobId, options?: Options) =>
     Effect.map(coordinator.find(id), (worker) => new Subscription.Subscription(worker.broadcaster, options ?? {}))
@@ -174,7 +174,7 @@ const make = Effect.gen(function*() {
     wait: (id) => Effect.flatMap(coordinator.find(id), (worker) => worker.ended),
     info: (id) => Effect.map(coordinator.find(id), infoOf),
     list: (filter) => coordinator.list(filter ?? {}),
-    remove: coordinator.remove,
+    remove: (id) => coordinator.remove(id),
     output,
     pull: (id, options) => Effect.map(Subscription.pull(subscribe(id, options)), Effect.map(Chunk.toReadonlyArray)),
     stdout: bytesOf("stdout"),

@@ -247,8 +247,8 @@ describe("events", () => {
           _tag: "EventsMissed",
           missed: before + EventLog.maxBehind + 1
         })
-        log.unlisten()
-        log.unlisten()
+        log.unlisten(slow)
+        log.unlisten(listener)
       }
     }))
 

@@ -15,37 +15,40 @@ import { WakeUps } from "../output/wakeUps.ts"
 /** How many events a listener may be behind. */
 export const maxBehind = 16_384
 
+/** From how many kept events on it is worth looking which of them all listeners have had. */
+const minKept = 256
+
 export class EventLog {
   /** How many events there have been. */
   head = 0
   ended = false
   readonly wakeUps: WakeUps
+  /** The last ones. */
   private readonly kept: Array<JobEvent> = []
-  private listeners = 0
+  private readonly listeners = new Set<Listener>()
+  private trimAt = minKept
 
   constructor(runtime: Runtime.Runtime<never>, clock: Clock.Clock) {
     this.wakeUps = new WakeUps(runtime, clock)
   }
 
   listen(jobs: ReadonlyArray<JobInfo>): Listener {
-    this.listeners++
-    return new Listener(this, jobs)
+    const listener = new Listener(this, jobs)
+    this.listeners.add(listener)
+    return listener
   }
 
-  unlisten(): void {
-    this.listeners--
+  unlisten(listener: Listener): void {
+    this.listeners.delete(listener)
+    if (this.listeners.size === 0) this.kept.length = 0
   }
 
   /** Makes and keeps an event, if anybody listens. */
   publish(event: () => JobEvent): void {
     this.head++
-    if (this.listeners === 0) {
-      this.kept.length = 0
-      return
-    }
+    if (this.listeners.size === 0) return
     this.kept.push(event())
-    // Cut off in bulk: to shift an array for each event would cost its length each time.
-    if (this.kept.length >= 2 * maxBehind) this.kept.splice(0, maxBehind)
+    if (this.kept.length >= this.trimAt) this.trim()
     this.wakeUps.announce()
   }
 
@@ -57,13 +60,23 @@ export class EventLog {
   read(from: number): ReadonlyArray<JobEvent> {
     return this.kept.slice(this.kept.length - (this.head - from))
   }
+
+  /** Forgets what all listeners have had, or may have missed. To look at each event would cost their number each time. */
+  private trim(): void {
+    let needed = this.head
+    for (const { position } of this.listeners) needed = Math.min(needed, position)
+    const count = Math.min(this.head - needed, maxBehind)
+    this.kept.splice(0, this.kept.length - count)
+    this.trimAt = Math.max(minKept, 2 * count)
+  }
 }
 
 /** One who listens: first to the jobs as they were when it came, then to every event since. */
 export class Listener {
   private readonly log: EventLog
   private jobs: ReadonlyArray<JobInfo>
-  private position: number
+  /** How many events it has had. */
+  position: number
   private wait: Effect.Effect<void> = Effect.void
 
   constructor(log: EventLog, jobs: ReadonlyArray<JobInfo>) {

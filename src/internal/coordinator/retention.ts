@@ -3,11 +3,10 @@
  */
 import * as Duration from "effect/Duration"
 import type { Settings } from "../../JobConfig.ts"
-import type { Worker } from "./worker.ts"
 
-export class Retention {
-  /** Ended jobs, in the order of their ends. */
-  private readonly ended = new Set<Worker>()
+export class Retention<Job> {
+  /** Ended jobs, and when their time is over, in the order of their ends. */
+  private readonly ended = new Map<Job, number>()
   private readonly maxEnded: number
   private readonly timeToLive: number
 
@@ -16,32 +15,29 @@ export class Retention {
     this.timeToLive = Duration.toMillis(settings.timeToLive)
   }
 
-  add(worker: Worker): void {
-    this.ended.add(worker)
+  /** Times are milliseconds on a clock that never jumps. */
+  add(job: Job, now: number): void {
+    this.ended.set(job, now + this.timeToLive)
   }
 
-  delete(worker: Worker): void {
-    this.ended.delete(worker)
+  delete(job: Job): void {
+    this.ended.delete(job)
   }
 
   /** Takes out the jobs whose time, at `now`, is over, and those that are too many. */
-  takeExpired(now: number): ReadonlyArray<Worker> {
-    const expired: Array<Worker> = []
-    for (const worker of this.ended) {
-      if (this.ended.size <= this.maxEnded && this.expiry(worker) > now) break
-      this.ended.delete(worker)
-      expired.push(worker)
+  takeExpired(now: number): ReadonlyArray<Job> {
+    const expired: Array<Job> = []
+    for (const [job, expiry] of this.ended) {
+      if (this.ended.size <= this.maxEnded && expiry > now) break
+      this.ended.delete(job)
+      expired.push(job)
     }
     return expired
   }
 
   /** When the next job's time is over; `Infinity` if none will be. */
   get nextExpiry(): number {
-    for (const worker of this.ended) return this.expiry(worker)
+    for (const expiry of this.ended.values()) return expiry
     return Infinity
-  }
-
-  private expiry(worker: Worker): number {
-    return (worker.state.endedAt ?? Infinity) + this.timeToLive
   }
 }

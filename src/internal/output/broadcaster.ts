@@ -5,198 +5,223 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Runtime from "effect/Runtime"
+import * as Scope from "effect/Scope"
 import type { Settings } from "../../JobConfig.ts"
-import { CoordinatorStopped, SubscriberLimitReached } from "../../JobError.ts"
+import { CoordinatorStopped, type SubscriberLimitReached } from "../../JobError.ts"
 import type { JobId } from "../../JobId.ts"
 import type { OutputSource } from "../../Output.ts"
 import type { OutputStore } from "../../OutputStore.ts"
-import { Actor, type Reply } from "../actor/actor.ts"
-import * as Telemetry from "../telemetry/telemetry.ts"
+import * as Actor from "../actor/actor.ts"
+import type { Share } from "../telemetry/telemetry.ts"
 import { Archive } from "./archive.ts"
 import type { OutputBudget } from "./outputBudget.ts"
 import { OutputLog } from "./outputLog.ts"
+import { Subscribers } from "./subscribers.ts"
 import type { Source, Subscription } from "./subscription.ts"
 import { WakeUps } from "./wakeUps.ts"
 
-export interface Broadcaster extends Source {
-  /** Takes what was read from a pipe; `false`: read no more until the pipes are resumed. */
-  readonly write: (source: OutputSource, bytes: Uint8Array) => boolean
-  /** Tells how to read on after `write` answered `false`, and whom to tell that the store is full. */
-  readonly connect: (resume: Effect.Effect<void>, onStoreFull: () => void) => void
-  /** Nothing of the job is alive: what is left in its pipes is taken, whatever its readers do. */
-  readonly drain: () => void
-  /** Nothing more will come: the job has ended, or its coordinator has given it up (`failure`). */
-  readonly end: (failure: Option.Option<CoordinatorStopped>) => void
-  /** The job has left the table: its log goes with its last reader. */
-  readonly remove: () => void
-}
-
-/** How many subscribers all jobs together have. */
-export interface SubscriberCount {
-  total: number
+/** What the broadcasters of a coordinator have in common. */
+export interface Shared {
+  readonly config: Settings
+  readonly store: OutputStore["Type"]
+  readonly budget: OutputBudget
+  /** How many subscribers all jobs together have. */
+  readonly subscribers: Share
+  readonly runtime: Runtime.Runtime<never>
+  readonly clock: Clock.Clock
+  /** Runs what writes to the store. */
+  readonly forkStoring: (effect: Effect.Effect<void>) => void
+  /** In which they live. */
+  readonly broadcasters: Scope.Scope
 }
 
 type Message =
   | {
     readonly _tag: "Subscribe"
     readonly subscription: Subscription
-    readonly reply: Reply<void, SubscriberLimitReached>
+    readonly reply: Actor.Reply<void, SubscriberLimitReached>
   }
   | { readonly _tag: "Unsubscribe"; readonly subscription: Subscription }
+  | { readonly _tag: "Connect"; readonly resume: Effect.Effect<void>; readonly onStoreFull: () => void }
   | { readonly _tag: "Advanced" }
   | { readonly _tag: "Stored"; readonly position: number }
+  | { readonly _tag: "StoreFull" }
   | { readonly _tag: "Drain" }
   | { readonly _tag: "End"; readonly failure: Option.Option<CoordinatorStopped> }
   | { readonly _tag: "Remove" }
 
-export const make = (options: {
-  readonly id: JobId
-  /** How much of the output its spec wants to be kept. */
-  readonly maxBytes: number | undefined
-  readonly config: Settings
-  readonly store: OutputStore["Type"]
-  readonly budget: OutputBudget
-  readonly count: SubscriberCount
-  readonly runtime: Runtime.Runtime<never>
-  readonly clock: Clock.Clock
-  /** Runs what writes to the store. */
-  readonly fork: (effect: Effect.Effect<void>) => void
-}): Broadcaster => {
-  const { budget, config, count, id, store } = options
-  const window = windowOf(store, options.maxBytes)
-  const log = new OutputLog(window, budget)
-  const wakeUps = new WakeUps(options.runtime, options.clock)
-  const subscriptions = new Set<Subscription>()
-  let resume: Effect.Effect<void> = Effect.void
-  let onStoreFull = () => {}
-  let storeIsFull = false
-  let unannounced = 0
-  let paused = false
-  let removed = false
-  budget.open(log)
+type Mailbox = Actor.Actor<Message, CoordinatorStopped>
 
-  const receive = (message: Message): Effect.Effect<void> | void => {
+/** The broadcaster of a job of whose output its spec wants to keep so many bytes. */
+export const make = (id: JobId, maxBytes: number | undefined, shared: Shared): Effect.Effect<Broadcaster> =>
+  Effect.zipWith(
+    Scope.fork(shared.broadcasters, ExecutionStrategy.sequential),
+    Actor.make<Message, CoordinatorStopped>({
+      capacity: shared.config.mailboxCapacity,
+      runtime: shared.runtime,
+      stopped: () => new CoordinatorStopped()
+    }),
+    (scope, mailbox) => new Broadcaster(id, maxBytes, shared, mailbox, scope)
+  ).pipe(Effect.tap((broadcaster) => broadcaster.start))
+
+export class Broadcaster implements Source {
+  readonly id: JobId
+  readonly log: OutputLog
+  readonly archive: Archive | undefined
+  readonly wakeUps: WakeUps
+  private readonly shared: Shared
+  private readonly mailbox: Mailbox
+  private readonly scope: Scope.CloseableScope
+  private readonly window: number
+  private readonly subscribers: Subscribers
+  /** How to read on after `write` answered `false`, and whom to tell that the store is full; once there is a process. */
+  private process: { readonly resume: Effect.Effect<void>; readonly onStoreFull: () => void } | undefined
+  private storeIsFull = false
+  private unannounced = 0
+  private paused = false
+  private state: "kept" | "removed" | "forgotten" = "kept"
+
+  constructor(
+    id: JobId,
+    maxBytes: number | undefined,
+    shared: Shared,
+    mailbox: Mailbox,
+    scope: Scope.CloseableScope
+  ) {
+    this.id = id
+    this.shared = shared
+    this.mailbox = mailbox
+    this.scope = scope
+    this.window = windowOf(shared.store, maxBytes)
+    this.log = new OutputLog(this.window, shared.budget)
+    this.wakeUps = new WakeUps(shared.runtime, shared.clock)
+    this.subscribers = new Subscribers(this.log, shared.config, shared.subscribers)
+    this.archive = this.openArchive(maxBytes)
+    shared.budget.open(this.log)
+  }
+
+  get start(): Effect.Effect<void> {
+    return this.mailbox.start((message) => this.receive(message), this.scope)
+  }
+
+  /** Takes what was read from a pipe; `false`: read no more until the pipes are resumed. */
+  write(source: OutputSource, bytes: Uint8Array): boolean {
+    const hasRoom = this.log.append(source, bytes)
+    if (!hasRoom) this.paused = true
+    this.announce(bytes.length)
+    this.archive?.advance()
+    return hasRoom
+  }
+
+  /** Tells how to read on after `write` answered `false`, and whom to tell that the store is full. */
+  connect(resume: Effect.Effect<void>, onStoreFull: () => void): void {
+    this.mailbox.notify({ _tag: "Connect", resume, onStoreFull })
+  }
+
+  /** Nothing of the job is alive: what is left in its pipes is taken, whatever its readers do. */
+  drain(): void {
+    this.mailbox.notify({ _tag: "Drain" })
+  }
+
+  /** Nothing more will come: the job has ended, or its coordinator has given it up (`failure`). */
+  end(failure: Option.Option<CoordinatorStopped>): void {
+    this.mailbox.notify({ _tag: "End", failure })
+  }
+
+  /** The job has left the table: its log goes with its last reader. */
+  remove(): void {
+    this.mailbox.notify({ _tag: "Remove" })
+  }
+
+  admit(subscription: Subscription): Effect.Effect<void, SubscriberLimitReached | CoordinatorStopped> {
+    return this.mailbox.ask((reply) => ({ _tag: "Subscribe", subscription, reply }))
+  }
+
+  advanced(): void {
+    this.mailbox.notify({ _tag: "Advanced" })
+  }
+
+  dismiss(subscription: Subscription): void {
+    this.mailbox.notify({ _tag: "Unsubscribe", subscription })
+  }
+
+  private receive(message: Message): Effect.Effect<void> | void {
     switch (message._tag) {
       case "Subscribe":
-        return message.reply(admit(message.subscription))
+        return message.reply(this.subscribers.admit(message.subscription))
       case "Unsubscribe":
-        dismiss(message.subscription)
-        return goOn()
+        this.subscribers.dismiss(message.subscription)
+        return this.forget() ?? this.goOn()
+      case "Connect":
+        this.process = message
+        if (this.storeIsFull) message.onStoreFull()
+        return this.goOn()
       case "Advanced":
-        return goOn()
+        return this.goOn()
       case "Stored":
-        log.stored = message.position
-        return goOn()
+        this.log.stored = message.position
+        return this.goOn()
+      case "StoreFull":
+        this.storeIsFull = true
+        return this.process?.onStoreFull()
       case "Drain":
-        log.boundedFrom = log.head + maxLeftInPipes
-        return goOn()
+        this.log.boundedFrom = this.log.head + maxLeftInPipes
+        return this.goOn()
       case "End":
-        log.ended = true
-        log.failure = message.failure
-        return wakeUps.announce(true)
+        this.log.ended = true
+        this.log.failure = message.failure
+        return this.wakeUps.announce(true)
       case "Remove":
-        removed = true
-        return forget()
+        this.state = "removed"
+        return this.forget()
     }
   }
 
-  const actor = new Actor<Message, CoordinatorStopped>({
-    capacity: config.mailboxCapacity,
-    runtime: options.runtime,
-    stopped: () => new CoordinatorStopped(),
-    receive
-  })
-
-  const archive = Option.getOrUndefined(Option.map(store.open, (open) => {
-    log.stored = 0
-    return new Archive({
-      log,
-      open: open(id, Option.fromNullable(options.maxBytes), () => log.pinned),
-      fork: options.fork,
-      onStored: (position) => actor.notify({ _tag: "Stored", position }),
-      onStopped: (reason) => {
-        // From now on memory is all there is, and waits for nobody.
-        actor.notify({ _tag: "Stored", position: Infinity })
-        if (Option.isSome(reason)) return
-        storeIsFull = true
-        onStoreFull()
-      }
-    })
-  }))
-
-  const admit = (subscription: Subscription): Exit.Exit<void, SubscriberLimitReached> => {
-    if (subscriptions.size >= config.maxSubscribersPerJob) {
-      return Exit.fail(
-        new SubscriberLimitReached({ limit: config.maxSubscribersPerJob, scope: "job" }, { disableValidation: true })
-      )
-    }
-    if (count.total >= config.maxSubscribers) {
-      return Exit.fail(
-        new SubscriberLimitReached({ limit: config.maxSubscribers, scope: "total" }, { disableValidation: true })
-      )
-    }
-    subscription.begin()
-    subscriptions.add(subscription)
-    Telemetry.record(Telemetry.subscribers, ++count.total)
-    if (subscription.pins) log.pins.add(subscription)
-    return Exit.void
-  }
-
-  const dismiss = (subscription: Subscription): void => {
-    if (!subscriptions.delete(subscription)) return
-    Telemetry.record(Telemetry.subscribers, --count.total)
-    log.pins.delete(subscription)
-    forget()
+  private openArchive(maxBytes: number | undefined): Archive | undefined {
+    const { log, mailbox, shared } = this
+    return Option.getOrUndefined(Option.map(shared.store.open, (open) => {
+      log.stored = 0
+      return new Archive({
+        log,
+        open: open(this.id, Option.fromNullable(maxBytes), () => log.pinned),
+        fork: shared.forkStoring,
+        onStored: (position) => mailbox.notify({ _tag: "Stored", position }),
+        onStopped: (reason) => {
+          // From now on memory is all there is, and waits for nobody.
+          mailbox.notify({ _tag: "Stored", position: Infinity })
+          if (Option.isNone(reason)) mailbox.notify({ _tag: "StoreFull" })
+        }
+      })
+    }))
   }
 
   /** Readers are woken when it is cheap, but before much of what they have not had would have to go. */
-  const announce = (bytes: number): void => {
-    unannounced += bytes
-    const isUrgent = unannounced > window / 4
-    if (isUrgent) unannounced = 0
-    wakeUps.announce(isUrgent)
+  private announce(bytes: number): void {
+    this.unannounced += bytes
+    const isUrgent = this.unannounced > this.window / 4
+    if (isUrgent) this.unannounced = 0
+    this.wakeUps.announce(isUrgent)
   }
 
-  const forget = (): void => {
-    if (!removed || subscriptions.size > 0) return
-    budget.close(log)
-    archive?.remove()
+  /** Nobody will ask for a removed log once its last reader has left: there is no more use for the actor. */
+  private forget(): Effect.Effect<void> | undefined {
+    if (this.state !== "removed" || this.subscribers.size > 0) return undefined
+    this.state = "forgotten"
+    this.shared.budget.close(this.log)
+    this.archive?.remove()
+    return Scope.close(this.scope, Exit.void)
   }
 
   /** Lets the pipes flow again if what kept the log full has moved on. */
-  const goOn = (): Effect.Effect<void> | void => {
-    log.makeRoom()
-    if (!paused || log.isFull) return
-    paused = false
-    return resume
-  }
-
-  return {
-    id,
-    log,
-    archive,
-    wakeUps,
-    write: (source, bytes) => {
-      const hasRoom = log.append(source, bytes)
-      if (!hasRoom) paused = true
-      announce(bytes.length)
-      archive?.advance()
-      return hasRoom
-    },
-    connect: (resumeOutput, whenStoreIsFull) => {
-      resume = resumeOutput
-      onStoreFull = whenStoreIsFull
-      if (storeIsFull) onStoreFull()
-    },
-    drain: () => actor.notify({ _tag: "Drain" }),
-    end: (failure) => actor.notify({ _tag: "End", failure }),
-    remove: () => actor.notify({ _tag: "Remove" }),
-    admit: (subscription) => actor.ask((reply) => ({ _tag: "Subscribe", subscription, reply })),
-    advanced: () => actor.notify({ _tag: "Advanced" }),
-    dismiss: (subscription) => actor.notify({ _tag: "Unsubscribe", subscription })
+  private goOn(): Effect.Effect<void> | void {
+    this.log.makeRoom()
+    if (!this.paused || this.log.isFull || this.process === undefined) return
+    this.paused = false
+    return this.process.resume
   }
 }
 

@@ -6,42 +6,47 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Random from "effect/Random"
-import { Actor, type Reply } from "../../../src/internal/actor/actor.ts"
+import * as Scope from "effect/Scope"
+import * as Actor from "../../../src/internal/actor/actor.ts"
 
 type Message =
-  | { readonly _tag: "Add"; readonly n: number; readonly reply: Reply<number, string> }
-  | { readonly _tag: "Pause"; readonly until: Effect.Effect<void>; readonly reply: Reply<void> }
+  | { readonly _tag: "Add"; readonly n: number; readonly reply: Actor.Reply<number, string> }
+  | { readonly _tag: "Pause"; readonly until: Effect.Effect<void>; readonly reply: Actor.Reply<void> }
   | { readonly _tag: "Note"; readonly text: string }
-  | { readonly _tag: "Break"; readonly reply: Reply<void> }
+  | { readonly _tag: "Break"; readonly reply: Actor.Reply<void> }
+  | { readonly _tag: "Leave" }
 
 /** An actor that adds up, and whose fiber a test can hold. */
 const counter = (capacity: number) =>
   Effect.gen(function*() {
     const received: Array<number | string> = []
     let sum = 0
-    const actor = new Actor<Message, "stopped">({
+    const scope = yield* Scope.make()
+    const actor = yield* Actor.make<Message, "stopped">({
       capacity,
       runtime: yield* Effect.runtime<never>(),
-      stopped: () => "stopped",
-      receive: (message) => {
-        switch (message._tag) {
-          case "Add":
-            return Effect.sync(() => {
-              received.push(message.n)
-              message.reply(message.n < 0 ? Exit.fail("negative") : Exit.succeed(sum += message.n))
-            })
-          case "Pause":
-            message.reply(Exit.void)
-            return message.until
-          case "Note":
-            return Effect.sync(() => void received.push(message.text))
-          case "Break":
-            return Effect.die("broken")
-        }
-      }
+      stopped: () => "stopped"
     })
+    const receive = (message: Message) => {
+      switch (message._tag) {
+        case "Add":
+          return Effect.sync(() => {
+            received.push(message.n)
+            message.reply(message.n < 0 ? Exit.fail("negative") : Exit.succeed(sum += message.n))
+          })
+        case "Pause":
+          message.reply(Exit.void)
+          return message.until
+        case "Note":
+          return Effect.sync(() => void received.push(message.text))
+        case "Break":
+          return Effect.die("broken")
+        case "Leave":
+          return Scope.close(scope, Exit.void)
+      }
+    }
+    yield* actor.start(receive, scope)
     const add = (n: number) => actor.ask<number, string>((reply) => ({ _tag: "Add", n, reply }))
-    const query = (n: number) => actor.query<number, string>((reply) => ({ _tag: "Add", n, reply }))
     /** Holds the actor's fiber until the result is run. */
     const pause = Effect.gen(function*() {
       const resumed = yield* Deferred.make<void>()
@@ -51,11 +56,11 @@ const counter = (capacity: number) =>
     return {
       received,
       add,
-      query,
+      close: Scope.close(scope, Exit.void),
       pause,
       stop: () => actor.stop(),
       notify: (message: Message) => actor.notify(message),
-      ask: <A, E>(request: (reply: Reply<A, E>) => Message) => actor.ask(request),
+      ask: <A, E>(request: (reply: Actor.Reply<A, E>) => Message) => actor.ask(request),
       note: (text: string) => actor.notify({ _tag: "Note", text })
     }
   })
@@ -71,7 +76,7 @@ for (const capacity of [1, 2, 16]) {
         const actor = yield* counter(capacity)
         const answers = yield* Effect.forEach(
           Array.from({ length: 1000 }, (_, i) => i),
-          (i) => i % 2 === 0 ? actor.add(1) : actor.query(1),
+          () => actor.add(1),
           { concurrency: "unbounded" }
         )
         assert.deepStrictEqual(Array.from(answers).sort((a, b) => a - b), Array.from({ length: 1000 }, (_, i) => i + 1))
@@ -118,17 +123,74 @@ for (const capacity of [1, 2, 16]) {
         const resume = yield* actor.pause
         const callers = yield* Effect.forEach(
           Array.from({ length: 40 }, (_, i) => i),
-          (i) => fork(i % 2 === 0 ? actor.add(i) : actor.query(i))
+          (i) => fork(actor.add(i))
         )
         actor.stop()
         assert.strictEqual(yield* Effect.flip(actor.add(1)), "stopped")
         actor.note("last words")
         yield* resume
         for (const caller of callers) assert.strictEqual(yield* Effect.flip(Fiber.join(caller)), "stopped")
-        assert.strictEqual(yield* Effect.flip(actor.query(1)), "stopped")
+        assert.strictEqual(yield* Effect.flip(actor.add(1)), "stopped")
         actor.note("more")
         yield* turns(5)
         assert.deepStrictEqual(actor.received, ["last words", "more"])
+      }))
+
+    it.effect("closed, it receives what it was told before, refuses every request, and leaves", () =>
+      Effect.gen(function*() {
+        const actor = yield* counter(capacity)
+        const resume = yield* actor.pause
+        const callers = yield* Effect.forEach(Array.from({ length: 40 }, (_, i) => i), (i) => fork(actor.add(i)))
+        actor.note("last words")
+        const closing = yield* fork(actor.close)
+        assert.isNull(closing.unsafePoll())
+        yield* resume
+        yield* Fiber.join(closing)
+        for (const caller of callers) assert.strictEqual(yield* Effect.flip(Fiber.join(caller)), "stopped")
+        actor.note("nobody hears this")
+        assert.strictEqual(yield* Effect.flip(actor.add(1)), "stopped")
+        yield* turns(5)
+        assert.deepStrictEqual(actor.received, ["last words"])
+      }))
+
+    it.effect("it may close its own scope", () =>
+      Effect.gen(function*() {
+        const actor = yield* counter(capacity)
+        const resume = yield* actor.pause
+        const callers = yield* Effect.forEach([1, 2, 3], (n) => fork(actor.add(n)))
+        actor.notify({ _tag: "Leave" })
+        actor.note("last words")
+        yield* resume
+        for (const caller of callers) assert.strictEqual(yield* Effect.flip(Fiber.join(caller)), "stopped")
+        assert.deepStrictEqual(actor.received, ["last words"])
+        yield* actor.close
+      }))
+
+    it.effect("nothing is received on the stack of its sender", () =>
+      Effect.gen(function*() {
+        const actor = yield* counter(capacity)
+        yield* actor.add(1)
+        yield* Effect.sync(() => {
+          actor.note("a")
+          assert.deepStrictEqual(actor.received, [1])
+        })
+        yield* turns(5)
+        assert.deepStrictEqual(actor.received, [1, "a"])
+      }))
+
+    it.live("callers that ask again and again leave the event loop its turns", () =>
+      Effect.gen(function*() {
+        const actor = yield* counter(capacity)
+        let turn = 0
+        const immediate = () => {
+          turn++
+          if (turn < 20) setImmediate(immediate)
+        }
+        setImmediate(immediate)
+        yield* Effect.all(
+          Array.from({ length: 20 }, () => Effect.repeat(actor.add(1), { until: () => turn === 20 })),
+          { concurrency: "unbounded" }
+        )
       }))
 
     it.effect("a defect is its caller's, and the actor goes on", () =>
@@ -146,6 +208,18 @@ for (const capacity of [1, 2, 16]) {
         assert.strictEqual(yield* actor.add(1), 1)
       }).pipe(Effect.provide(Logger.remove(Logger.defaultLogger))))
 
+    it.effect("a logger that fails does not end it", () =>
+      Effect.gen(function*() {
+        const actor = yield* counter(capacity)
+        actor.notify({ _tag: "Break", reply: () => {} })
+        assert.strictEqual(yield* actor.add(1), 1)
+      }).pipe(Effect.provide(Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(() => {
+          throw new Error("the logger is broken")
+        })
+      ))))
+
     it.effect("whoever leaves, and whenever: the others are answered, and what was answered was received once", () =>
       Effect.gen(function*() {
         for (let seed = 0; seed < 40; seed++) {
@@ -154,8 +228,7 @@ for (const capacity of [1, 2, 16]) {
           const callers: Array<Fiber.RuntimeFiber<number, string>> = []
           const steps = yield* random.nextIntBetween(20, 80)
           for (let i = 0; i < 50; i++) {
-            const call = (yield* random.nextBoolean) ? actor.add(i) : actor.query(i)
-            callers.push(yield* Effect.fork(Effect.withMaxOpsBeforeYield(call, steps)))
+            callers.push(yield* Effect.fork(Effect.withMaxOpsBeforeYield(actor.add(i), steps)))
             if (yield* random.nextBoolean) yield* Effect.yieldNow()
             const unlucky = callers[yield* random.nextIntBetween(0, 2 * callers.length)]
             if (unlucky !== undefined) yield* Fiber.interruptFork(unlucky)
