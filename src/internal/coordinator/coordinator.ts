@@ -51,7 +51,6 @@ type Message =
 type Mailbox = Actor.Actor<Message, CoordinatorStopped>
 
 interface Shared extends Broadcaster.Shared, Worker.Shared {
-  readonly broadcasters: Scope.CloseableScope
   readonly workers: Scope.CloseableScope
 }
 
@@ -83,8 +82,7 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
       budget: new OutputBudget(store.window.maxBytes),
       forkStoring: yield* Effect.interruptible(FiberSet.runtime(storing)<never>()),
       // Closed by `close`, after all jobs have had their time.
-      workers: yield* Scope.make(ExecutionStrategy.parallel),
-      broadcasters: yield* Scope.make(ExecutionStrategy.parallel)
+      workers: yield* Scope.make(ExecutionStrategy.parallel)
     })
     yield* Effect.acquireRelease(coordinator.open(yield* Effect.scope), () => coordinator.close)
     return coordinator
@@ -159,7 +157,7 @@ export class Coordinator {
   /** Stops all jobs together, gives up those that cannot be stopped, and ends their output and the events. */
   get close(): Effect.Effect<void> {
     return Effect.gen(this, function*() {
-      const { broadcasters, config, workers } = this.shared
+      const { config, workers } = this.shared
       const running = yield* Effect.async<ReadonlyArray<Worker.Worker>>((resume) => {
         // In one turn: a start that still saw the door open has announced its job before this.
         this.closing = true
@@ -173,7 +171,6 @@ export class Coordinator {
         Effect.timeoutOption(Duration.sum(limit, "1 second"))
       )
       yield* Scope.close(workers, Exit.void)
-      yield* Scope.close(broadcasters, Exit.void)
       this.mailbox.notify({ _tag: "Closed" })
     })
   }
@@ -204,6 +201,7 @@ export class Coordinator {
       case "Close":
         return message.reply(Exit.succeed(this.shutDown()))
       case "Closed":
+        this.table.close()
         return this.events.end()
     }
   }

@@ -83,6 +83,11 @@ export class Table {
         : Exit.succeed(this.delete(worker)))
   }
 
+  /** Nobody may read any more, but for those who do. */
+  close(): void {
+    for (const worker of this.jobs.values()) worker.broadcaster.close()
+  }
+
   private delete(worker: Worker): void {
     this.jobs.delete(worker.id)
     this.retention.delete(worker)

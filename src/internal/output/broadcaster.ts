@@ -5,7 +5,6 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Runtime from "effect/Runtime"
@@ -35,8 +34,6 @@ export interface Shared {
   readonly clock: Clock.Clock
   /** Runs what writes to the store. */
   readonly forkStoring: (effect: Effect.Effect<void>) => void
-  /** In which they live. */
-  readonly broadcasters: Scope.Scope
 }
 
 type Message =
@@ -53,13 +50,14 @@ type Message =
   | { readonly _tag: "Drain" }
   | { readonly _tag: "End"; readonly failure: Option.Option<CoordinatorStopped> }
   | { readonly _tag: "Remove" }
+  | { readonly _tag: "Close" }
 
 type Mailbox = Actor.Actor<Message, CoordinatorStopped>
 
 /** The broadcaster of a job of whose output its spec wants to keep so many bytes. */
 export const make = (id: JobId, maxBytes: number | undefined, shared: Shared): Effect.Effect<Broadcaster> =>
   Effect.zipWith(
-    Scope.fork(shared.broadcasters, ExecutionStrategy.sequential),
+    Scope.make(),
     Actor.make<Message, CoordinatorStopped>({
       capacity: shared.config.mailboxCapacity,
       runtime: shared.runtime,
@@ -83,7 +81,7 @@ export class Broadcaster implements Source {
   private storeIsFull = false
   private unannounced = 0
   private paused = false
-  private state: "kept" | "removed" | "forgotten" = "kept"
+  private state: "open" | "closed" | "removed" | "left" = "open"
 
   constructor(
     id: JobId,
@@ -137,6 +135,11 @@ export class Broadcaster implements Source {
     this.mailbox.notify({ _tag: "Remove" })
   }
 
+  /** The coordinator has closed: what a store has stays there, and nobody more may read. */
+  close(): void {
+    this.mailbox.notify({ _tag: "Close" })
+  }
+
   admit(subscription: Subscription): Effect.Effect<void, SubscriberLimitReached | CoordinatorStopped> {
     return this.mailbox.ask((reply) => ({ _tag: "Subscribe", subscription, reply }))
   }
@@ -155,7 +158,7 @@ export class Broadcaster implements Source {
         return message.reply(this.subscribers.admit(message.subscription))
       case "Unsubscribe":
         this.subscribers.dismiss(message.subscription)
-        return this.forget() ?? this.goOn()
+        return this.leave() ?? this.goOn()
       case "Connect":
         this.process = message
         if (this.storeIsFull) message.onStoreFull()
@@ -177,7 +180,11 @@ export class Broadcaster implements Source {
         return this.wakeUps.announce(true)
       case "Remove":
         this.state = "removed"
-        return this.forget()
+        return this.leave()
+      case "Close":
+        this.mailbox.stop()
+        if (this.state === "open") this.state = "closed"
+        return this.leave()
     }
   }
 
@@ -207,12 +214,12 @@ export class Broadcaster implements Source {
     this.wakeUps.announce(isUrgent)
   }
 
-  /** Nobody will ask for a removed log once its last reader has left: there is no more use for the actor. */
-  private forget(): Effect.Effect<void> | undefined {
-    if (this.state !== "removed" || this.subscribers.size > 0) return undefined
-    this.state = "forgotten"
+  /** Once nobody more may read, the actor lives as long as its last reader. */
+  private leave(): Effect.Effect<void> | undefined {
+    if (this.state === "open" || this.state === "left" || this.subscribers.size > 0) return undefined
+    if (this.state === "removed") this.archive?.remove()
+    this.state = "left"
     this.shared.budget.close(this.log)
-    this.archive?.remove()
     return Scope.close(this.scope, Exit.void)
   }
 
