@@ -4,12 +4,15 @@
  * @since 0.1.0
  */
 import * as Config from "effect/Config"
-import type * as ConfigError from "effect/ConfigError"
+import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Durations from "./internal/time/duration.ts"
 import { Signal } from "./JobStatus.ts"
 
 /**
@@ -96,34 +99,42 @@ export const defaults: Settings = {
   guardian: "on"
 }
 
-const wholeNumber = (n: number, least: number): number => n >= least ? Math.floor(n) : least
+const isSignal = Schema.is(Signal)
+
+const signalOr = (signal: unknown, otherwise: Signal): Signal => isSignal(signal) ? signal : otherwise
+
+const durationOr = (input: unknown, otherwise: Duration.Duration): Duration.Duration =>
+  Option.getOrElse(Durations.decode(input), () => otherwise)
+
+const numberOr = (n: unknown, otherwise: number, least: number): number =>
+  typeof n !== "number" || Number.isNaN(n) ? otherwise : Math.max(least, Math.floor(n))
 
 /**
- * The settings, the defaults standing for what is absent. Numbers are rounded down, and what is less than none counts as
- * none (a mailbox has room for one at least).
+ * The settings, the defaults standing for what is absent, and for what is no signal, no duration (`NaN`, a negative one)
+ * or no number. Numbers are rounded down, and what is less than none counts as none (a mailbox has room for one at least).
  *
  * @since 0.1.0
  * @category constructors
  */
 export const make = (partial: PartialSettings): Settings => ({
-  mailboxCapacity: wholeNumber(partial.mailboxCapacity ?? defaults.mailboxCapacity, 1),
-  maxRunning: wholeNumber(partial.maxRunning ?? defaults.maxRunning, 0),
-  maxSubscribers: wholeNumber(partial.maxSubscribers ?? defaults.maxSubscribers, 0),
-  maxSubscribersPerJob: wholeNumber(partial.maxSubscribersPerJob ?? defaults.maxSubscribersPerJob, 0),
+  mailboxCapacity: numberOr(partial.mailboxCapacity, defaults.mailboxCapacity, 1),
+  maxRunning: numberOr(partial.maxRunning, defaults.maxRunning, 0),
+  maxSubscribers: numberOr(partial.maxSubscribers, defaults.maxSubscribers, 0),
+  maxSubscribersPerJob: numberOr(partial.maxSubscribersPerJob, defaults.maxSubscribersPerJob, 0),
   stop: {
-    signal: partial.stop?.signal ?? defaults.stop.signal,
-    gracePeriod: Duration.decode(partial.stop?.gracePeriod ?? defaults.stop.gracePeriod)
+    signal: signalOr(partial.stop?.signal, defaults.stop.signal),
+    gracePeriod: durationOr(partial.stop?.gracePeriod, defaults.stop.gracePeriod)
   },
-  drainTimeout: Duration.decode(partial.drainTimeout ?? defaults.drainTimeout),
+  drainTimeout: durationOr(partial.drainTimeout, defaults.drainTimeout),
   retention: {
-    timeToLive: Duration.decode(partial.retention?.timeToLive ?? defaults.retention.timeToLive),
-    maxEnded: wholeNumber(partial.retention?.maxEnded ?? defaults.retention.maxEnded, 0)
+    timeToLive: durationOr(partial.retention?.timeToLive, defaults.retention.timeToLive),
+    maxEnded: numberOr(partial.retention?.maxEnded, defaults.retention.maxEnded, 0)
   },
   output: {
-    maxBytesPerJob: wholeNumber(partial.output?.maxBytesPerJob ?? defaults.output.maxBytesPerJob, 0),
-    maxBytes: wholeNumber(partial.output?.maxBytes ?? defaults.output.maxBytes, 0)
+    maxBytesPerJob: numberOr(partial.output?.maxBytesPerJob, defaults.output.maxBytesPerJob, 0),
+    maxBytes: numberOr(partial.output?.maxBytes, defaults.output.maxBytes, 0)
   },
-  guardian: partial.guardian ?? defaults.guardian
+  guardian: partial.guardian === "off" ? "off" : "on"
 })
 
 /**
@@ -166,10 +177,15 @@ const positive = (config: Config.Config<number>) =>
     validation: (n) => n > 0 && (Number.isInteger(n) || n === Infinity)
   })
 
-const isSignal = (text: string): text is Signal => (Signal.literals as ReadonlyArray<string>).includes(text)
-
 const signal = (name: string) =>
   Config.string(name).pipe(Config.validate({ message: "Expected the name of a signal", validation: isSignal }))
+
+const duration = (name: string) =>
+  Config.mapOrFail(Config.string(name), (text) =>
+    Either.fromOption(
+      Durations.decode(text),
+      () => ConfigError.InvalidData([], `Expected a duration such as "5 seconds", and not "${text}"`)
+    ))
 
 /**
  * The settings as the environment (any `ConfigProvider`) says: each has the path of its field in upper snake case behind
@@ -186,11 +202,11 @@ export const config: Config.Config<Settings> = Config.map(
     maxSubscribersPerJob: setting("MAX_SUBSCRIBERS_PER_JOB", limit),
     stop: Config.all({
       signal: setting("STOP_SIGNAL", signal),
-      gracePeriod: setting("STOP_GRACE_PERIOD", Config.duration)
+      gracePeriod: setting("STOP_GRACE_PERIOD", duration)
     }),
-    drainTimeout: setting("DRAIN_TIMEOUT", Config.duration),
+    drainTimeout: setting("DRAIN_TIMEOUT", duration),
     retention: Config.all({
-      timeToLive: setting("RETENTION_TIME_TO_LIVE", Config.duration),
+      timeToLive: setting("RETENTION_TIME_TO_LIVE", duration),
       maxEnded: setting("RETENTION_MAX_ENDED", limit)
     }),
     output: Config.all({

@@ -6,7 +6,7 @@
 import * as Command from "@effect/platform/Command"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -16,6 +16,7 @@ import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as Coordinator from "./internal/coordinator/coordinator.ts"
 import * as Subscription from "./internal/output/subscription.ts"
+import * as Durations from "./internal/time/duration.ts"
 import * as Input from "./internal/worker/input.ts"
 import { infoOf } from "./internal/worker/jobInfo.ts"
 import type {
@@ -191,7 +192,7 @@ const isSignal = Schema.is(Signal)
 /** What is no signal or no duration counts as absent: `stop` must stop. */
 const stopOptions = (options?: StopOptions) => ({
   signal: isSignal(options?.signal) ? options.signal : undefined,
-  gracePeriod: Option.getOrUndefined(Duration.decodeUnknown(options?.gracePeriod))
+  gracePeriod: Option.getOrUndefined(Durations.decode(options?.gracePeriod))
 })
 
 /**

@@ -40,32 +40,28 @@ interface Letter<Message, Stopped> {
   withdrawn: boolean
 }
 
-/** In the mailbox of a fiber that waits for letters: there is a notice. */
-const wakeUp = undefined
-
-type Mailbox<Message, Stopped> = Queue.Queue<Letter<Message, Stopped> | typeof wakeUp>
-
 /** Those who ask again as soon as they are answered would never let the event loop have its turn. */
 const messagesPerTurn = 512
 
 export const make = <Message, Stopped>(options: Options<Stopped>): Effect.Effect<Actor<Message, Stopped>> =>
   Effect.map(
-    Queue.bounded<Letter<Message, Stopped> | typeof wakeUp>(options.capacity),
+    Queue.bounded<Letter<Message, Stopped>>(options.capacity),
     (mailbox) => new Actor(mailbox, options)
   )
 
 export class Actor<Message, Stopped> {
-  private readonly mailbox: Mailbox<Message, Stopped>
+  private readonly mailbox: Queue.Queue<Letter<Message, Stopped>>
   private readonly options: Options<Stopped>
   private receive: Receive<Message> = () => {}
   private readonly notices: Array<Message> = []
-  private letters: Array<Letter<Message, Stopped> | typeof wakeUp> = []
+  private letters: Array<Letter<Message, Stopped>> = []
   private received = 0
-  private waits = false
+  /** Resumes the fiber, while it has nothing to do. */
+  private resume: ((effect: Effect.Effect<void>) => void) | undefined
   private stopped = false
   private closed = false
 
-  constructor(mailbox: Mailbox<Message, Stopped>, options: Options<Stopped>) {
+  constructor(mailbox: Queue.Queue<Letter<Message, Stopped>>, options: Options<Stopped>) {
     this.mailbox = mailbox
     this.options = options
   }
@@ -86,14 +82,17 @@ export class Actor<Message, Stopped> {
   ask<A, E>(request: (reply: Reply<A, E>) => Message): Effect.Effect<A, E | Stopped> {
     return Effect.async((resume) => {
       const letter = { message: request(resume), refuse: resume, withdrawn: false }
+      const leaveQueue = this.post(letter)
       const withdraw = Effect.sync(() => {
         letter.withdrawn = true
       })
-      if (this.stopped) return resume(Exit.fail(this.options.stopped()))
-      if (this.mailbox.unsafeOffer(letter)) return withdraw
-      const offer = Runtime.runFork(this.options.runtime)(Queue.offer(this.mailbox, letter))
-      return Effect.zipRight(withdraw, Fiber.interrupt(offer))
+      return leaveQueue === undefined ? withdraw : Effect.zipRight(withdraw, leaveQueue)
     })
+  }
+
+  /** The same for a request that changes nothing: to receive it in vain is cheaper than to withdraw it. */
+  query<A, E>(request: (reply: Reply<A, E>) => Message): Effect.Effect<A, E | Stopped> {
+    return Effect.async((resume) => this.post({ message: request(resume), refuse: resume, withdrawn: false }))
   }
 
   /** Tells the actor something that must not wait for room. */
@@ -107,6 +106,14 @@ export class Actor<Message, Stopped> {
     this.stopped = true
   }
 
+  /** Sends a letter. If it has to wait for room: how it leaves the queue before the mailbox. */
+  private post(letter: Letter<Message, Stopped>): Effect.Effect<unknown> | undefined {
+    if (this.stopped) letter.refuse(Exit.fail(this.options.stopped()))
+    else if (this.mailbox.unsafeOffer(letter)) this.wake()
+    else return Fiber.interrupt(Runtime.runFork(this.options.runtime)(Queue.offer(this.mailbox, letter)))
+    return undefined
+  }
+
   /** An actor may close its own scope; then its fiber leaves as soon as it has received what there is. */
   private close(fiber: Fiber.RuntimeFiber<void>): Effect.Effect<void> {
     return Effect.fiberIdWith((closer) => {
@@ -118,9 +125,9 @@ export class Actor<Message, Stopped> {
   }
 
   private wake(): void {
-    if (!this.waits) return
-    this.waits = false
-    this.mailbox.unsafeOffer(wakeUp)
+    const { resume } = this
+    this.resume = undefined
+    resume?.(Effect.void)
   }
 
   /** Receives what there is, notices first. What needs no effect costs none. */
@@ -131,27 +138,30 @@ export class Actor<Message, Stopped> {
       const effect = notice === undefined ? this.open(this.letters.shift()) : this.attempt(notice)
       if (effect !== undefined) return Effect.zipRight(effect, this.work)
     }
-    return this.closed && this.depth <= 0 ? Effect.void : this.collect
+    if (this.depth > 0) return this.empty
+    return this.closed ? Effect.void : Effect.zipRight(this.wait, this.work)
   })
 
-  /** Empties the mailbox, and waits for letters if it holds none. */
-  private readonly collect: Effect.Effect<void> = Effect.suspend(() => {
-    this.waits = true
-    this.options.onDepth?.(Math.max(0, this.depth))
-    return Effect.flatMap(Queue.takeBetween(this.mailbox, 1, Number.MAX_SAFE_INTEGER), (letters) => {
-      this.waits = false
+  private readonly empty: Effect.Effect<void> = Effect.suspend(() => {
+    this.options.onDepth?.(this.depth)
+    return Effect.flatMap(Queue.takeAll(this.mailbox), (letters) => {
       this.letters = Chunk.toArray(letters)
       return this.work
     })
   })
 
-  /** With those that wait for room; negative while the fiber waits for letters. */
+  private readonly wait = Effect.async<void>((resume) => {
+    this.options.onDepth?.(0)
+    this.resume = resume
+  })
+
+  /** How many requests are in the mailbox, and wait for room in it. */
   private get depth(): number {
     return Option.getOrElse(this.mailbox.unsafeSize(), () => 0)
   }
 
-  private open(letter: Letter<Message, Stopped> | typeof wakeUp): Effect.Effect<void> | void {
-    if (letter === wakeUp || letter.withdrawn) return
+  private open(letter: Letter<Message, Stopped> | undefined): Effect.Effect<void> | void {
+    if (letter === undefined || letter.withdrawn) return
     if (this.stopped) letter.refuse(Exit.fail(this.options.stopped()))
     else return this.attempt(letter.message, letter.refuse)
   }

@@ -27,6 +27,7 @@ import * as Actor from "../actor/actor.ts"
 import type * as Broadcaster from "../output/broadcaster.ts"
 import { OutputBudget } from "../output/outputBudget.ts"
 import * as Telemetry from "../telemetry/telemetry.ts"
+import { nextTurn } from "../time/nextTurn.ts"
 import { sleep } from "../time/sleep.ts"
 import type * as Worker from "../worker/worker.ts"
 import { EventLog, type Listener } from "./eventLog.ts"
@@ -53,6 +54,9 @@ type Mailbox = Actor.Actor<Message, CoordinatorStopped>
 interface Shared extends Broadcaster.Shared, Worker.Shared {
   readonly workers: Scope.CloseableScope
 }
+
+/** To list more jobs takes so long that the event loop has its turn after it. */
+const manyJobs = 100
 
 export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStore | Scope.Scope> = Effect.gen(
   function*() {
@@ -135,11 +139,11 @@ export class Coordinator {
   }
 
   find(id: JobId): Effect.Effect<Worker.Worker, JobNotFound | CoordinatorStopped> {
-    return this.mailbox.ask((reply) => ({ _tag: "Find", id, reply }))
+    return this.mailbox.query((reply) => ({ _tag: "Find", id, reply }))
   }
 
   list(filter: Filter): Effect.Effect<ReadonlyArray<JobInfo>, CoordinatorStopped> {
-    return this.mailbox.ask((reply) => ({ _tag: "List", filter, reply }))
+    return this.mailbox.query((reply) => ({ _tag: "List", filter, reply }))
   }
 
   remove(id: JobId): Effect.Effect<void, JobNotFound | JobStillRunning | CoordinatorStopped> {
@@ -188,7 +192,8 @@ export class Coordinator {
       case "Find":
         return message.reply(this.table.find(message.id))
       case "List":
-        return message.reply(Exit.succeed(this.table.list(message.filter)))
+        message.reply(Exit.succeed(this.table.list(message.filter)))
+        return this.table.size > manyJobs ? nextTurn : undefined
       case "Remove":
         return message.reply(this.table.remove(message.id))
       case "Listen":

@@ -34,6 +34,10 @@ export class Table {
     this.clock = clock
   }
 
+  get size(): number {
+    return this.jobs.size
+  }
+
   get running(): ReadonlyArray<Worker> {
     return Array.from(this.jobs.values()).filter((worker) => worker.state.endedAt === undefined)
   }

@@ -47,6 +47,7 @@ const counter = (capacity: number) =>
     }
     yield* actor.start(receive, scope)
     const add = (n: number) => actor.ask<number, string>((reply) => ({ _tag: "Add", n, reply }))
+    const query = (n: number) => actor.query<number, string>((reply) => ({ _tag: "Add", n, reply }))
     /** Holds the actor's fiber until the result is run. */
     const pause = Effect.gen(function*() {
       const resumed = yield* Deferred.make<void>()
@@ -56,6 +57,7 @@ const counter = (capacity: number) =>
     return {
       received,
       add,
+      query,
       close: Scope.close(scope, Exit.void),
       pause,
       stop: () => actor.stop(),
@@ -76,7 +78,7 @@ for (const capacity of [1, 2, 16]) {
         const actor = yield* counter(capacity)
         const answers = yield* Effect.forEach(
           Array.from({ length: 1000 }, (_, i) => i),
-          () => actor.add(1),
+          (i) => i % 2 === 0 ? actor.add(1) : actor.query(1),
           { concurrency: "unbounded" }
         )
         assert.deepStrictEqual(Array.from(answers).sort((a, b) => a - b), Array.from({ length: 1000 }, (_, i) => i + 1))
@@ -123,7 +125,7 @@ for (const capacity of [1, 2, 16]) {
         const resume = yield* actor.pause
         const callers = yield* Effect.forEach(
           Array.from({ length: 40 }, (_, i) => i),
-          (i) => fork(actor.add(i))
+          (i) => fork(i % 2 === 0 ? actor.add(i) : actor.query(i))
         )
         actor.stop()
         assert.strictEqual(yield* Effect.flip(actor.add(1)), "stopped")
@@ -228,7 +230,8 @@ for (const capacity of [1, 2, 16]) {
           const callers: Array<Fiber.RuntimeFiber<number, string>> = []
           const steps = yield* random.nextIntBetween(20, 80)
           for (let i = 0; i < 50; i++) {
-            callers.push(yield* Effect.fork(Effect.withMaxOpsBeforeYield(actor.add(i), steps)))
+            const call = (yield* random.nextBoolean) ? actor.add(i) : actor.query(i)
+            callers.push(yield* Effect.fork(Effect.withMaxOpsBeforeYield(call, steps)))
             if (yield* random.nextBoolean) yield* Effect.yieldNow()
             const unlucky = callers[yield* random.nextIntBetween(0, 2 * callers.length)]
             if (unlucky !== undefined) yield* Fiber.interruptFork(unlucky)
