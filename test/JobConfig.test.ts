@@ -53,7 +53,7 @@ describe("JobConfig", () => {
       assert.deepInclude(yield* Effect.flip(jobs.start(JobSpec.make({ command: "p" }))), { limit: 0 })
     }).pipe(Effect.provide(simulated({ p: {} }, { maxRunning: 0 }))))
 
-  for (const nonsense of [-1, NaN, 0.5, -Infinity]) {
+  for (const nonsense of [-1, 0.5, -Infinity]) {
     it.effect(`a coordinator works with ${nonsense} for every number`, () =>
       Effect.gen(function*() {
         const jobs = yield* JobCoordinator
@@ -69,6 +69,58 @@ describe("JobConfig", () => {
         output: { maxBytesPerJob: nonsense, maxBytes: nonsense }
       }))))
   }
+})
+
+describe("what is no setting counts as absent", () => {
+  const durations: ReadonlyArray<unknown> = [
+    NaN,
+    -1,
+    -5n,
+    "-5 seconds",
+    " -1 millis",
+    "1e3 seconds",
+    "soon",
+    [NaN, 0],
+    {},
+    null
+  ]
+  const numbers: ReadonlyArray<unknown> = [NaN, "8", null, {}, 8n]
+
+  it("a duration", () => {
+    for (const nonsense of durations) {
+      const time = nonsense as Duration.DurationInput
+      assert.deepStrictEqual(
+        JobConfig.make({ stop: { gracePeriod: time }, drainTimeout: time, retention: { timeToLive: time } }),
+        JobConfig.defaults
+      )
+    }
+  })
+
+  it("a number", () => {
+    for (const nonsense of numbers) {
+      const number = nonsense as number
+      assert.deepStrictEqual(
+        JobConfig.make({
+          mailboxCapacity: number,
+          maxRunning: number,
+          maxSubscribers: number,
+          maxSubscribersPerJob: number,
+          retention: { maxEnded: number },
+          output: { maxBytesPerJob: number, maxBytes: number }
+        }),
+        JobConfig.defaults
+      )
+    }
+  })
+
+  it("a signal, a guardian", () => {
+    for (const nonsense of ["SIGFOO", "sigterm", 9, null]) {
+      assert.deepStrictEqual(
+        JobConfig.make({ stop: { signal: nonsense as "SIGTERM" }, guardian: nonsense as "on" }),
+        JobConfig.defaults
+      )
+    }
+  })
 })
 
 describe("JobConfig.layerConfig", () => {
@@ -94,7 +146,13 @@ describe("JobConfig.layerConfig", () => {
     ["JOBLIB_MAX_SUBSCRIBERS", "10", { maxSubscribers: 10 }, ["0", "x", "0.1"]],
     ["JOBLIB_MAX_SUBSCRIBERS_PER_JOB", "11", { maxSubscribersPerJob: 11 }, ["0", "x", "0.1"]],
     ["JOBLIB_STOP_SIGNAL", "SIGINT", { stop: { signal: "SIGINT" } }, ["INT", "sigint", "9", ""]],
-    ["JOBLIB_STOP_GRACE_PERIOD", "30 seconds", { stop: { gracePeriod: "30 seconds" } }, ["30", "soon", ""]],
+    ["JOBLIB_STOP_GRACE_PERIOD", "30 seconds", { stop: { gracePeriod: "30 seconds" } }, [
+      "30",
+      "soon",
+      "",
+      "-5 seconds",
+      "1e3 seconds"
+    ]],
     ["JOBLIB_DRAIN_TIMEOUT", "10 millis", { drainTimeout: 10 }, ["quick", "10ms?"]],
     ["JOBLIB_RETENTION_TIME_TO_LIVE", "2 days", { retention: { timeToLive: "2 days" } }, ["forever"]],
     ["JOBLIB_RETENTION_MAX_ENDED", "7", { retention: { maxEnded: 7 } }, ["-1", "few"]],

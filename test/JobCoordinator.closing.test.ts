@@ -49,6 +49,18 @@ const scripts = {
   escapee: { children: [{ escaped: true, holdsPipes: true }] }
 } as const
 
+/** A process that no signal reaches. */
+const unkillable: Process = {
+  pid: 1,
+  signal: () => Effect.void,
+  isGone: Effect.succeed(false),
+  awaitGone: Effect.never,
+  resumeOutput: Effect.void,
+  cutOutput: Effect.succeed(true),
+  writeInput: () => Effect.succeed(true),
+  closeInput: Effect.void
+}
+
 const run = (command: keyof typeof scripts, options: Partial<JobSpec.Options> = {}) =>
   JobSpec.make({ command, ...options })
 
@@ -237,16 +249,6 @@ describe("closing the layer", () => {
   it.effect("gives up a process that nothing can end, and says so to all who wait for it", () =>
     Effect.gen(function*() {
       let released = false
-      const unkillable: Process = {
-        pid: 1,
-        signal: () => Effect.void,
-        isGone: Effect.succeed(false),
-        awaitGone: Effect.never,
-        resumeOutput: Effect.void,
-        cutOutput: Effect.succeed(true),
-        writeInput: () => Effect.succeed(true),
-        closeInput: Effect.void
-      }
       const spawner = Layer.succeed(ProcessSpawner, {
         guarantee: "group",
         spawn: (_, listener) =>
@@ -285,6 +287,27 @@ describe("closing the layer", () => {
       // It has not ended, so no event says that it has.
       assert.deepStrictEqual(Chunk.toReadonlyArray(yield* Fiber.join(events)).map((_) => _._tag), ["JobStarted"])
       assert.isTrue(released)
+      yield* settle
+      assert.strictEqual(yield* fibers, 0)
+    }))
+
+  it.effect("gives up a process that nothing can end whose start is being undone: the start fails too", () =>
+    Effect.gen(function*() {
+      const spawner = Layer.succeed(ProcessSpawner, {
+        guarantee: "group",
+        spawn: () => Effect.delay(Effect.succeed(unkillable), "50 millis")
+      })
+      const { close, fibers, jobs } = yield* open(over(spawner))
+      const start = yield* Effect.fork(jobs.start(run("stubborn")))
+      yield* settle
+      const closing = yield* Effect.fork(close)
+      yield* settle
+      yield* TestClock.adjust("50 millis")
+      yield* settle
+      assert.isNull(start.unsafePoll())
+      yield* TestClock.adjust("2 seconds")
+      yield* Fiber.join(closing)
+      isStopped(yield* Fiber.await(start))
       yield* settle
       assert.strictEqual(yield* fibers, 0)
     }))

@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
@@ -51,6 +52,51 @@ describe("the signals of a stop, and when they are sent", () => {
         { at: 0, _tag: "Exited", pid: 1000, command: "p", signal: "SIGTERM" }
       ])
     }).pipe(simulate({})))
+
+  it.effect("what is no grace period is none that was given: never SIGKILL at once", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      for (const nonsense of [NaN, -1, -5n, "-5 seconds", "1e3 seconds", [NaN, 0], {}, "soon", null]) {
+        const id = yield* jobs.start(p({ stop: { gracePeriod: "1 hour" } }))
+        const stop = yield* fork(jobs.stop(id, { gracePeriod: nonsense as Duration.DurationInput }))
+        yield* TestClock.adjust("59 minutes")
+        assert.strictEqual((yield* jobs.status(id))._tag, "Running", String(nonsense))
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(yield* Fiber.join(stop), killed("SIGKILL"))
+      }
+    }).pipe(simulate(ignoresTerm)))
+
+  it.effect("deadlines are on a clock that does not jump: the time of day may be set meanwhile", () =>
+    Effect.gen(function*() {
+      for (const jump of [day, -day]) {
+        const clock = yield* Effect.clock
+        let ahead = 0
+        const jumping: Clock.Clock = {
+          [Clock.ClockTypeId]: Clock.ClockTypeId,
+          unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + ahead,
+          unsafeCurrentTimeNanos: () => clock.unsafeCurrentTimeNanos(),
+          currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + ahead),
+          currentTimeNanos: clock.currentTimeNanos,
+          sleep: (duration) => clock.sleep(duration)
+        }
+        const context = yield* Effect.withClock(Layer.build(simulated({ p: ignoresTerm })), jumping)
+        yield* Effect.gen(function*() {
+          const jobs = yield* JobCoordinator
+          const id = yield* jobs.start(p())
+          yield* fork(jobs.stop(id, { gracePeriod: "1 hour" }))
+          ahead = jump
+          const shorter = yield* fork(jobs.stop(id, { gracePeriod: "1 minute" }))
+          yield* TestClock.adjust("1 minute")
+          assert.deepStrictEqual(yield* Fiber.join(shorter), killed("SIGKILL"))
+          // Nor do ended jobs leave before their time, or stay.
+          yield* TestClock.adjust("59 minutes")
+          assert.lengthOf(yield* jobs.list(), 1)
+          yield* TestClock.adjust("1 minute")
+          yield* settle
+          assert.lengthOf(yield* jobs.list(), 0)
+        }).pipe(Effect.provide(context))
+      }
+    }).pipe(Effect.scoped))
 
   it.effect("a grace period of five minutes, then SIGKILL", () =>
     Effect.gen(function*() {

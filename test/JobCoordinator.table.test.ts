@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
@@ -251,6 +253,54 @@ describe("events", () => {
         log.unlisten(listener)
       }
     }))
+
+  it.effect("a log keeps no more than its listeners have not had yet", () =>
+    Effect.gen(function*() {
+      const log = new EventLog.EventLog(yield* Effect.runtime<never>(), yield* Effect.clock)
+      let made = 0
+      const publish = (count: number) => {
+        for (let i = 0; i < count; i++) {
+          log.publish(() => {
+            made++
+            return new JobRemoved({ id: JobId.make() })
+          })
+        }
+      }
+      publish(10)
+      assert.strictEqual(made, 0)
+      const listener = log.listen([])
+      for (let round = 0; round < 100; round++) {
+        publish(100)
+        assert.strictEqual(Chunk.size(yield* listener.pull), 100)
+      }
+      assert.isAtMost(log.size, 512)
+      log.unlisten(listener)
+      assert.strictEqual(log.size, 0)
+    }))
+
+  it.live("one JobEnded for each job, though many end while they are announced", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const count = 2000
+      const ended = new Map<JobId.JobId, number>()
+      const listener = yield* jobs.events.pipe(
+        Stream.filter((event) => event._tag === "JobEnded"),
+        Stream.tap(({ info: { id } }) => Effect.sync(() => ended.set(id, (ended.get(id) ?? 0) + 1))),
+        Stream.takeUntil(() => ended.size === count),
+        Stream.runDrain,
+        Effect.fork
+      )
+      yield* settle
+      const runOne = Effect.flatMap(jobs.start(JobSpec.make({ command: "quick" })), jobs.wait)
+      yield* Effect.replicateEffect(runOne, count, { concurrency: 200, discard: true })
+      yield* Fiber.join(listener)
+      assert.deepStrictEqual(new Set(ended.values()), new Set([1]))
+    }).pipe(
+      Effect.provide(simulated({ quick: { end: { at: "1 millis", code: 0 } } })),
+      // A log takes a fiber, in which more can happen.
+      Effect.provide(Logger.replace(Logger.defaultLogger, Logger.none)),
+      Logger.withMinimumLogLevel(LogLevel.Debug)
+    ))
 
   it.effect("they end with the coordinator", () =>
     Effect.gen(function*() {

@@ -6,9 +6,12 @@ import {
   PeriodicExportingMetricReader
 } from "@opentelemetry/sdk-metrics"
 import { InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor } from "@opentelemetry/sdk-trace-base"
-import { Effect, HashMap, Logger, LogLevel } from "effect"
+import { Context, Effect, HashMap, Layer, Logger, LogLevel, Metric, Stream, TestClock, Tracer } from "effect"
 import { inspect } from "node:util"
+import { JobCoordinator } from "../src/JobCoordinator.ts"
+import * as JobSpec from "../src/JobSpec.ts"
 import { jobs, session } from "./examples/telemetry.ts"
+import { settle, simulated } from "./utils.ts"
 
 interface Log {
   readonly level: string
@@ -103,4 +106,92 @@ describe("telemetry", () => {
       )
       expect(told).not.toMatch(/s3cret|hunter2/)
     }), 30_000)
+})
+
+describe("what an application's telemetry does to jobs", () => {
+  const scripts = { runs: {}, ends: { end: { code: 0 } }, later: { end: { at: "1 second", code: 0 } } } as const
+  const gauge = (name: string) => Effect.map(Metric.value(Metric.gauge(name, descriptions)), (state) => state.value)
+  const descriptions = { description: "Jobs that have not ended" }
+
+  it.effect("gauges count what all coordinators of the process have together, and nothing once they are closed", () =>
+    Effect.gen(function*() {
+      const before = yield* gauge("joblib_jobs_running")
+      const running = Effect.map(gauge("joblib_jobs_running"), (value) => value - before)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const coordinator = Effect.map(Layer.build(Layer.fresh(simulated(scripts))), Context.get(JobCoordinator))
+        const [one, other] = [yield* coordinator, yield* coordinator]
+        yield* Effect.replicateEffect(one.start(JobSpec.make({ command: "runs" })), 3)
+        expect(yield* running).toBe(3)
+        yield* other.start(JobSpec.make({ command: "runs" }))
+        expect(yield* running).toBe(4)
+        yield* other.wait(yield* other.start(JobSpec.make({ command: "ends" })))
+        yield* other.list()
+        expect(yield* running).toBe(4)
+      }))
+      expect(yield* running).toBe(0)
+    }))
+
+  const brokenTracer = (broken: string) =>
+    Tracer.make({
+      span: (name, parent, context, links, startTime, kind) => {
+        const fail = (what: string) => {
+          if (broken === `${what} of ${name}`) throw new Error("the exporter is broken")
+        }
+        fail("begin")
+        return {
+          _tag: "Span",
+          name,
+          spanId: "",
+          traceId: "",
+          parent,
+          context,
+          status: { _tag: "Started", startTime },
+          attributes: new Map(),
+          links,
+          sampled: true,
+          kind,
+          end: () => fail("end"),
+          attribute: () => fail("attribute"),
+          event: () => {},
+          addLinks: () => {}
+        }
+      },
+      context: (f) => f()
+    })
+
+  for (const span of ["JobCoordinator.start", "Job"]) {
+    for (const part of ["begin", "end", "attribute"]) {
+      it.effect(`a tracer that fails (${part} of ${span}) loses no call and no event`, () =>
+        Effect.gen(function*() {
+          const jobs = yield* JobCoordinator
+          const events: Array<string> = []
+          yield* Effect.fork(Stream.runForEach(jobs.events, (event) => Effect.sync(() => events.push(event._tag))))
+          yield* settle
+          const id = yield* jobs.start(JobSpec.make({ command: "later" }))
+          yield* TestClock.adjust("1 second")
+          yield* jobs.wait(id)
+          yield* settle
+          expect(events).toEqual(["JobStarted", "JobEnded"])
+        }).pipe(Effect.withTracer(brokenTracer(`${part} of ${span}`)), Effect.provide(simulated(scripts))))
+    }
+  }
+
+  it.effect("a logger that fails loses no call and no event", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const id = yield* jobs.start(JobSpec.make({ command: "later" }))
+      expect((yield* jobs.status(id))._tag).toBe("Running")
+      yield* TestClock.adjust("1 second")
+      expect((yield* jobs.wait(id))._tag).toBe("Exited")
+      expect(yield* jobs.list()).toHaveLength(1)
+    }).pipe(
+      Effect.provide(simulated(scripts)),
+      Effect.provide(Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(() => {
+          throw new Error("the logger is broken")
+        })
+      )),
+      Logger.withMinimumLogLevel(LogLevel.Debug)
+    ))
 })

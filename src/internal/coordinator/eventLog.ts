@@ -32,6 +32,11 @@ export class EventLog {
     this.wakeUps = new WakeUps(runtime, clock)
   }
 
+  /** How many are kept. */
+  get size(): number {
+    return this.kept.length
+  }
+
   listen(jobs: ReadonlyArray<JobInfo>): Listener {
     const listener = new Listener(this, jobs)
     this.listeners.add(listener)
