@@ -116,6 +116,7 @@ export const make = (options: {
       log,
       open: open(id, Option.fromNullable(options.maxBytes), () => log.pinned),
       fork: options.fork,
+      stallTimeout: store.stallTimeout,
       onStored: (position) => actor.notify({ _tag: "Stored", position }),
       onStopped: (reason) => {
         // From now on memory is all there is, and waits for nobody.
