@@ -395,7 +395,7 @@ describe("a store that fails", () => {
     }
   }
 
-  for (const [name, after] of [["stdout.log", 0], ["stdout.log", 200_000], ["order.bin", 8]] as const) {
+  for (const [name, after] of [["stdout.log", 0], ["stdout.log", 200_000], ["order.bin", 24]] as const) {
     test(`ENOSPC in the middle of a write to ${name} after ${after} bytes: what was stored before can be read`, {
       hooks: full(name, after)
     }, (jobs) =>

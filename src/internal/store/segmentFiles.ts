@@ -3,6 +3,7 @@
  */
 import * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -17,7 +18,18 @@ interface KnownFile {
   name: string
   /** By which it is known from another of the same name. */
   ino: Option.Option<number>
+  /** How long it is at least. */
+  size: number
+  /** When it was last seen to be there; and whether it was written since. */
+  seenAt: number
+  isUnseen: boolean
 }
+
+/** How long writes go on, in milliseconds, without a look whether the file still has its name. */
+const betweenLooks = 1000
+
+/** From how many bytes on it is quicker to write to several files at once, though that takes more CPU time. */
+const muchToWrite = 64 * 1024
 
 /** What is to be written to one file, and where. */
 export interface Part {
@@ -40,18 +52,32 @@ export class SegmentFiles {
   }
 
   /** Writes parts, each to another file; those files stay open for a while. */
-  write(parts: ReadonlyArray<Part>): Effect.Effect<void, PlatformError.PlatformError> {
-    return atOnce(parts, (part) => this.writePart(part)).pipe(
-      Effect.tapErrorCause(() => this.rest),
+  write(parts: ReadonlyArray<Part>, now: number): Effect.Effect<void, PlatformError.PlatformError> {
+    const writePart = (part: Part) => this.writePart(part, now)
+    const writing = sizeOf(parts) < muchToWrite
+      ? Effect.forEach(parts, writePart, { discard: true })
+      : atOnce(parts, writePart)
+    return writing.pipe(
+      Effect.tapErrorCause(() => this.close),
       // What is made must be known, to be removed.
       Effect.uninterruptible
     )
   }
 
+  /** Closes what is open; fails if somebody has deleted or replaced what was written. */
+  get rest(): Effect.Effect<void, PlatformError.PlatformError> {
+    const look = Effect.suspend(() =>
+      Effect.forEach(this.known, ([name, known]) => known.isUnseen ? this.look(name, known) : Effect.void, {
+        discard: true
+      })
+    )
+    return Effect.zipRight(this.close, look)
+  }
+
   /** Closes what is open. */
-  get rest(): Effect.Effect<void> {
+  get close(): Effect.Effect<void> {
     return Effect.suspend(() =>
-      atOnce(Array.from(this.known.keys()), (name) => this.folder.openFiles.close(this.owners[name]))
+      Effect.forEach(this.known.keys(), (name) => this.folder.openFiles.close(this.owners[name]), { discard: true })
     )
   }
 
@@ -62,7 +88,7 @@ export class SegmentFiles {
       const name = file.replace(".", `.${number}.`)
       const to = `${folder}/${name}`
       return Effect.gen(this, function*() {
-        yield* this.checkFile(file, yield* fs.stat(this.path(file)))
+        yield* this.look(file, known)
         if (Option.isSome(yield* statIfThere(fs, to))) return yield* refused(to, "there is something of this name")
         yield* fs.rename(this.path(file), to)
         known.name = name
@@ -70,7 +96,7 @@ export class SegmentFiles {
     }
     const renames = Effect.suspend(() => atOnce(Array.from(this.known), ([file, known]) => rename(file, known)))
     const renaming = this.naming.withPermits(1)(Effect.zipRight(this.folder.check, renames))
-    return Effect.uninterruptible(Effect.zip(this.rest, renaming, { concurrent: true }))
+    return Effect.uninterruptible(Effect.zip(this.close, renaming, { concurrent: true }))
   }
 
   /** Removes the files, but nothing that somebody else has put in their place. */
@@ -80,12 +106,12 @@ export class SegmentFiles {
       Effect.flatMap(statIfThere(fs, this.path(file)), (found) =>
         Option.isNone(found)
           ? Effect.void
-          : Effect.zipRight(this.checkFile(file, found.value), fs.remove(this.path(file), { force: true })))
+          : Effect.zipRight(this.check(file, found.value), fs.remove(this.path(file), { force: true })))
     const removeAll = Effect.forEach(this.known.keys(), removeFile, { discard: true })
     return Effect.suspend(() => {
       this.removed = true
       return Effect.zipRight(
-        this.rest,
+        this.close,
         Effect.flatMap(this.folder.isThere, (isThere) => isThere ? removeAll : Effect.void)
       )
     })
@@ -98,7 +124,7 @@ export class SegmentFiles {
       const open = Effect.suspend(() => fs.open(this.path(name), { flag: "r" }))
       const file = yield* openFiles.patiently(this.naming.withPermits(1)(open))
       // What is open now stays readable; but a name, and the inode, of what was removed may be those of another.
-      yield* this.checkFile(name, yield* file.stat)
+      yield* this.check(name, yield* file.stat)
       if (this.removed) return yield* truncated(this.path(name))
       yield* file.seek(FileSystem.Size(position), "start")
       const bytes = new Uint8Array(length)
@@ -117,47 +143,65 @@ export class SegmentFiles {
   }
 
   /** Writes on at the end of what was written. Nobody else's file is touched, and none is taken for what it was. */
-  private writePart({ at, bytes, name }: Part): Effect.Effect<void, PlatformError.PlatformError> {
-    const { fs, openFiles } = this.folder
-    return openFiles.use(
+  private writePart({ at, bytes, name }: Part, now: number): Effect.Effect<void, PlatformError.PlatformError> {
+    return this.folder.openFiles.use(
       this.owners[name],
       this.openFile(name),
       (file, wasOpen) =>
         Effect.gen(this, function*() {
-          // By its name, if it was open already: what was deleted or replaced can still be written to, but not be read.
-          const info = yield* wasOpen ? fs.stat(this.path(name)) : file.stat
-          yield* this.checkFile(name, info)
-          if (info.size < at) return yield* truncated(this.path(name))
+          const known = this.known.get(name)
+          if (known === undefined) return
+          if (!wasOpen) yield* this.check(name, yield* file.stat, known.size)
+          // What was deleted or replaced can still be written to, but not be read.
+          else if (Math.abs(now - known.seenAt) >= betweenLooks) yield* this.look(name, known)
           yield* file.seek(FileSystem.Size(at), "start")
           yield* joined(bytes, (all) => file.writeAll(all))
+          known.size = Math.max(known.size, at + bytes.reduce((size, part) => size + part.length, 0))
+          known.isUnseen = true
         })
     )
   }
 
+  /** Sees that a file is still there by its name. */
+  private look(name: FileName, known: KnownFile): Effect.Effect<void, PlatformError.PlatformError> {
+    return Effect.gen(this, function*() {
+      yield* this.check(name, yield* this.folder.fs.stat(this.path(name)), known.size)
+      known.isUnseen = false
+      known.seenAt = yield* Clock.currentTimeMillis
+    })
+  }
+
   private openFile(name: FileName): Effect.Effect<FileSystem.File, PlatformError.PlatformError, Scope.Scope> {
-    const { check, fs } = this.folder
     return Effect.suspend(() => {
-      if (this.known.has(name)) return fs.open(this.path(name), { flag: "r+" })
+      const { folder } = this
+      if (this.known.has(name)) return folder.fs.open(this.path(name), { flag: "r+" })
       return Effect.gen(this, function*() {
-        yield* check
-        const file = yield* fs.open(this.path(name), { flag: "wx", mode: 0o600 })
-        const known: KnownFile = { name, ino: Option.none() }
+        yield* folder.check
+        const file = yield* folder.fs.open(this.path(name), { flag: "wx", mode: 0o600 })
+        const known: KnownFile = { name, ino: Option.none(), size: 0, seenAt: 0, isUnseen: false }
         this.known.set(name, known)
         known.ino = (yield* file.stat).ino
+        known.seenAt = yield* Clock.currentTimeMillis
         return file
       })
     })
   }
 
-  /** Fails if this is not the file that was made. */
-  private checkFile(
+  /** Fails if this is not the file that was made, or shorter than it should be. */
+  private check(
     name: FileName,
-    info: FileSystem.File.Info
+    info: FileSystem.File.Info,
+    minSize = 0
   ): Effect.Effect<void, PlatformError.PlatformError> {
-    const { ino = Option.none() } = this.known.get(name) ?? {}
-    return isSameFile(info, { ino }) ? Effect.void : truncated(this.path(name))
+    const known = this.known.get(name)
+    return known !== undefined && isSameFile(info, known) && info.size >= minSize
+      ? Effect.void
+      : truncated(this.path(name))
   }
 }
+
+const sizeOf = (parts: ReadonlyArray<Part>): number =>
+  parts.reduce((size, { bytes }) => bytes.reduce((size, part) => size + part.length, size), 0)
 
 /** All at once, because each step is a trip to another thread and back. */
 const atOnce = <A, B, E>(
