@@ -116,7 +116,7 @@ export interface FileSystemOptions {
  * Keeps output in plain files, and a window of it in memory. Each job has a folder with `stdout.log`, `stderr.log` and
  * `order.bin` (in which order their bytes came, and when); when these have grown large, they are renamed
  * (`stdout.000001.log`, …) and new ones begin, so that `tail -F stdout.log` follows a job. Folders have mode 0700, files
- * 0600. What a job writes is in the files within 5 ms after a silence, and every 200 ms while it goes on writing little;
+ * 0600. What a job writes is in the files within 5 ms after a silence, and every 500 ms while it goes on writing little;
  * when `wait` has answered, everything is.
  *
  * `order.bin` begins with the version of its format, 1, in two bytes, and a time in six, in milliseconds since 1970. Eight

@@ -20,7 +20,7 @@ const maxWrite = 4 * minWrite
  * what comes, and after the last write, so that a job that writes a little all the time costs little.
  */
 const patience = 5
-const pause = 200
+const pause = 500
 
 export interface Options {
   readonly log: OutputLog

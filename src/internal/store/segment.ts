@@ -80,18 +80,13 @@ export class Segment {
       { name: "stderr.log", at: this.written.stderr, bytes: bytesOf(chunks, "stderr") },
       order
     ]
-    const writing = this.files.write(parts.filter(({ bytes }) => bytes.length > 0), now)
+    const writing = this.files.write(parts.filter(({ bytes }) => bytes.length > 0))
     return Effect.map(writing, () => runs.forEach((run) => this.note(run)))
   }
 
-  /** Closes its files, until the next `append`; fails if they are not what was written. */
-  get rest(): Effect.Effect<void, PlatformError.PlatformError> {
+  /** Closes its files, until the next `append`. */
+  get rest(): Effect.Effect<void> {
     return this.files.rest
-  }
-
-  /** Closes its files. */
-  get close(): Effect.Effect<void> {
-    return this.files.close
   }
 
   /** Its files get names of their own: it grows no more. */

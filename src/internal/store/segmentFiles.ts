@@ -3,7 +3,6 @@
  */
 import * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -18,18 +17,7 @@ interface KnownFile {
   name: string
   /** By which it is known from another of the same name. */
   ino: Option.Option<number>
-  /** How long it is at least. */
-  size: number
-  /** When it was last seen to be there; and whether it was written since. */
-  seenAt: number
-  isUnseen: boolean
 }
-
-/** How long writes go on, in milliseconds, without a look whether the file still has its name. */
-const betweenLooks = 1000
-
-/** From how many bytes on it is quicker to write to several files at once, though that takes more CPU time. */
-const muchToWrite = 64 * 1024
 
 /** What is to be written to one file, and where. */
 export interface Part {
@@ -37,6 +25,9 @@ export interface Part {
   readonly at: number
   readonly bytes: ReadonlyArray<Uint8Array>
 }
+
+/** From how many bytes on it is quicker to write to several files at once, though that takes more CPU time. */
+const muchToWrite = 64 * 1024
 
 export class SegmentFiles {
   private readonly folder: Folder
@@ -52,32 +43,21 @@ export class SegmentFiles {
   }
 
   /** Writes parts, each to another file; those files stay open for a while. */
-  write(parts: ReadonlyArray<Part>, now: number): Effect.Effect<void, PlatformError.PlatformError> {
-    const writePart = (part: Part) => this.writePart(part, now)
+  write(parts: ReadonlyArray<Part>): Effect.Effect<void, PlatformError.PlatformError> {
     const writing = sizeOf(parts) < muchToWrite
-      ? Effect.forEach(parts, writePart, { discard: true })
-      : atOnce(parts, writePart)
+      ? Effect.forEach(parts, (part) => this.writePart(part), { discard: true })
+      : atOnce(parts, (part) => this.writePart(part))
     return writing.pipe(
-      Effect.tapErrorCause(() => this.close),
+      Effect.tapErrorCause(() => this.rest),
       // What is made must be known, to be removed.
       Effect.uninterruptible
     )
   }
 
-  /** Closes what is open; fails if somebody has deleted or replaced what was written. */
-  get rest(): Effect.Effect<void, PlatformError.PlatformError> {
-    const look = Effect.suspend(() =>
-      Effect.forEach(this.known, ([name, known]) => known.isUnseen ? this.look(name, known) : Effect.void, {
-        discard: true
-      })
-    )
-    return Effect.zipRight(this.close, look)
-  }
-
   /** Closes what is open. */
-  get close(): Effect.Effect<void> {
+  get rest(): Effect.Effect<void> {
     return Effect.suspend(() =>
-      Effect.forEach(this.known.keys(), (name) => this.folder.openFiles.close(this.owners[name]), { discard: true })
+      atOnce(Array.from(this.known.keys()), (name) => this.folder.openFiles.close(this.owners[name]))
     )
   }
 
@@ -88,7 +68,7 @@ export class SegmentFiles {
       const name = file.replace(".", `.${number}.`)
       const to = `${folder}/${name}`
       return Effect.gen(this, function*() {
-        yield* this.look(file, known)
+        yield* this.checkFile(file, yield* fs.stat(this.path(file)))
         if (Option.isSome(yield* statIfThere(fs, to))) return yield* refused(to, "there is something of this name")
         yield* fs.rename(this.path(file), to)
         known.name = name
@@ -96,7 +76,7 @@ export class SegmentFiles {
     }
     const renames = Effect.suspend(() => atOnce(Array.from(this.known), ([file, known]) => rename(file, known)))
     const renaming = this.naming.withPermits(1)(Effect.zipRight(this.folder.check, renames))
-    return Effect.uninterruptible(Effect.zip(this.close, renaming, { concurrent: true }))
+    return Effect.uninterruptible(Effect.zip(this.rest, renaming, { concurrent: true }))
   }
 
   /** Removes the files, but nothing that somebody else has put in their place. */
@@ -106,12 +86,12 @@ export class SegmentFiles {
       Effect.flatMap(statIfThere(fs, this.path(file)), (found) =>
         Option.isNone(found)
           ? Effect.void
-          : Effect.zipRight(this.check(file, found.value), fs.remove(this.path(file), { force: true })))
+          : Effect.zipRight(this.checkFile(file, found.value), fs.remove(this.path(file), { force: true })))
     const removeAll = Effect.forEach(this.known.keys(), removeFile, { discard: true })
     return Effect.suspend(() => {
       this.removed = true
       return Effect.zipRight(
-        this.close,
+        this.rest,
         Effect.flatMap(this.folder.isThere, (isThere) => isThere ? removeAll : Effect.void)
       )
     })
@@ -124,7 +104,7 @@ export class SegmentFiles {
       const open = Effect.suspend(() => fs.open(this.path(name), { flag: "r" }))
       const file = yield* openFiles.patiently(this.naming.withPermits(1)(open))
       // What is open now stays readable; but a name, and the inode, of what was removed may be those of another.
-      yield* this.check(name, yield* file.stat)
+      yield* this.checkFile(name, yield* file.stat)
       if (this.removed) return yield* truncated(this.path(name))
       yield* file.seek(FileSystem.Size(position), "start")
       const bytes = new Uint8Array(length)
@@ -143,32 +123,21 @@ export class SegmentFiles {
   }
 
   /** Writes on at the end of what was written. Nobody else's file is touched, and none is taken for what it was. */
-  private writePart({ at, bytes, name }: Part, now: number): Effect.Effect<void, PlatformError.PlatformError> {
-    return this.folder.openFiles.use(
+  private writePart({ at, bytes, name }: Part): Effect.Effect<void, PlatformError.PlatformError> {
+    const { fs, openFiles } = this.folder
+    return openFiles.use(
       this.owners[name],
       this.openFile(name),
       (file, wasOpen) =>
         Effect.gen(this, function*() {
-          const known = this.known.get(name)
-          if (known === undefined) return
-          if (!wasOpen) yield* this.check(name, yield* file.stat, known.size)
-          // What was deleted or replaced can still be written to, but not be read.
-          else if (Math.abs(now - known.seenAt) >= betweenLooks) yield* this.look(name, known)
+          // By its name, if it was open already: what was deleted or replaced can still be written to, but not be read.
+          const info = yield* wasOpen ? fs.stat(this.path(name)) : file.stat
+          yield* this.checkFile(name, info)
+          if (info.size < at) return yield* truncated(this.path(name))
           yield* file.seek(FileSystem.Size(at), "start")
           yield* joined(bytes, (all) => file.writeAll(all))
-          known.size = Math.max(known.size, at + bytes.reduce((size, part) => size + part.length, 0))
-          known.isUnseen = true
         })
     )
-  }
-
-  /** Sees that a file is still there by its name. */
-  private look(name: FileName, known: KnownFile): Effect.Effect<void, PlatformError.PlatformError> {
-    return Effect.gen(this, function*() {
-      yield* this.check(name, yield* this.folder.fs.stat(this.path(name)), known.size)
-      known.isUnseen = false
-      known.seenAt = yield* Clock.currentTimeMillis
-    })
   }
 
   private openFile(name: FileName): Effect.Effect<FileSystem.File, PlatformError.PlatformError, Scope.Scope> {
@@ -178,25 +147,21 @@ export class SegmentFiles {
       return Effect.gen(this, function*() {
         yield* folder.check
         const file = yield* folder.fs.open(this.path(name), { flag: "wx", mode: 0o600 })
-        const known: KnownFile = { name, ino: Option.none(), size: 0, seenAt: 0, isUnseen: false }
+        const known: KnownFile = { name, ino: Option.none() }
         this.known.set(name, known)
         known.ino = (yield* file.stat).ino
-        known.seenAt = yield* Clock.currentTimeMillis
         return file
       })
     })
   }
 
-  /** Fails if this is not the file that was made, or shorter than it should be. */
-  private check(
+  /** Fails if this is not the file that was made. */
+  private checkFile(
     name: FileName,
-    info: FileSystem.File.Info,
-    minSize = 0
+    info: FileSystem.File.Info
   ): Effect.Effect<void, PlatformError.PlatformError> {
-    const known = this.known.get(name)
-    return known !== undefined && isSameFile(info, known) && info.size >= minSize
-      ? Effect.void
-      : truncated(this.path(name))
+    const { ino = Option.none() } = this.known.get(name) ?? {}
+    return isSameFile(info, { ino }) ? Effect.void : truncated(this.path(name))
   }
 }
 

@@ -122,7 +122,7 @@ export class StoredJob {
       this.removed = true
       this.segments.forEach((segment) => this.forget(segment))
       const { last } = this
-      return this.change("remove", Effect.zipRight(last.close, this.folder.remove))
+      return this.change("remove", Effect.zipRight(last.rest, this.folder.remove))
     })
   }
 
