@@ -408,9 +408,16 @@ describe("a store that fails", () => {
       }))
   }
 
-  test("one that dies of a file that it cannot close", {
+  test("one that dies of a file that it cannot close: the job ends, and is told so", {
     hooks: { open: (_, go) => Effect.zipRight(Effect.addFinalizer(() => Effect.die("EIO")), go) }
-  }, (jobs) => Effect.flatMap(jobs.start(Records.job(half)), (id) => checkFailed(jobs, id, "write")))
+  }, (jobs) =>
+    Effect.gen(function*() {
+      const id = yield* jobs.start(Records.job(half))
+      yield* jobs.wait(id)
+      const { storeError } = (yield* jobs.info(id)).output
+      assert.deepInclude(Option.getOrThrow(storeError), { operation: "write", cause: "EIO" })
+      assert.strictEqual((yield* Effect.flip(Stream.runDrain(jobs.output(id))))._tag, "OutputStoreError")
+    }))
 
   const mount = (directory: string) => {
     try {
