@@ -61,9 +61,9 @@ export class Segment {
     return this.records === 0 ? 0 : this.end - this.base + this.recordsEnd
   }
 
-  /** Whether it can hold what came at a time. */
-  takes(at: number): boolean {
-    return this.records === 0 || isNear(at, this.epoch)
+  /** Whether it can hold what came at a time, after what came at another if it is empty. */
+  takes(at: number, first: number): boolean {
+    return isNear(at, this.records === 0 ? first : this.epoch)
   }
 
   /** Takes chunks of times that are near each other; those that have none came `now`. */

@@ -57,13 +57,13 @@ export class StoredJob {
       "write",
       Effect.gen(this, function*() {
         const now = yield* Clock.currentTimeMillis
-        let rest = chunks
-        while (rest.length > 0) {
-          yield* this.prepare(rest, now)
+        const parts = [...chunks]
+        for (let [first] = parts; first !== undefined; [first] = parts) {
+          const begin = timeOf(first, now)
+          yield* this.prepare(begin)
           const { last } = this
-          const end = rest.findIndex((chunk) => !last.takes(timeOf(chunk, now)))
-          yield* this.write(end < 0 ? rest : rest.slice(0, end), now)
-          rest = end < 0 ? [] : rest.slice(end)
+          const end = parts.findIndex((chunk) => !last.takes(timeOf(chunk, now), begin))
+          yield* this.write(parts.splice(0, end < 0 ? parts.length : end), now)
         }
       })
     )
@@ -134,13 +134,12 @@ export class StoredJob {
     return this.segments[this.segments.length - 1] as Segment
   }
 
-  /** Begins the next segment if the last one is full, or cannot hold what comes. */
-  private prepare(chunks: ReadonlyArray<TimedChunk>, now: number): Effect.Effect<void, PlatformError.PlatformError> {
+  /** Begins the next segment if the last one is full, or cannot hold what came at a time. */
+  private prepare(at: number): Effect.Effect<void, PlatformError.PlatformError> {
     const { last } = this
-    const [first] = chunks
     // Not as soon as it is full: who follows a file needs time to read what is written last before its name changes.
     const isFull = last.size > 0 && last.size >= this.segmentBytes
-    if (!isFull && (first === undefined || last.takes(timeOf(first, now)))) return Effect.void
+    if (!isFull && last.takes(at, at)) return Effect.void
     return Effect.map(last.seal(++this.sealed), () => {
       this.segments = [...this.segments, new Segment(this.folder, last.end)]
     })
