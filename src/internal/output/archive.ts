@@ -100,6 +100,8 @@ export class Archive {
 
   private readonly untilSettled = Effect.async<void>((resume) => {
     const tell = () => resume(Effect.void)
+    // It may have come about since the last look.
+    if (this.isSettled) return tell()
     this.waiting.add(tell)
     return Effect.sync(() => this.waiting.delete(tell))
   })

@@ -72,7 +72,7 @@ describe("Archive", () => {
 
   it.live("waits for no more bytes once somebody waits for the end", () =>
     Effect.gen(function*() {
-      vi.useFakeTimers({ toFake: ["setTimeout"] })
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] })
       const { archive, seen, write } = make({})
       write(10)
       yield* Effect.yieldNow()
