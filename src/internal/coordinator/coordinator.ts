@@ -47,7 +47,7 @@ type Message =
   | { readonly _tag: "Unlisten"; readonly listener: Listener }
   | { readonly _tag: "Expire" }
   | { readonly _tag: "Close"; readonly reply: Actor.Reply<ReadonlyArray<Worker.Worker>> }
-  | { readonly _tag: "Closed" }
+  | { readonly _tag: "Closed"; readonly reply: Actor.Reply<ReadonlyArray<Worker.Worker>> }
 
 type Mailbox = Actor.Actor<Message, CoordinatorStopped>
 
@@ -175,7 +175,10 @@ export class Coordinator {
         Effect.timeoutOption(Duration.sum(limit, "1 second"))
       )
       yield* Scope.close(workers, Exit.void)
-      this.mailbox.notify({ _tag: "Closed" })
+      const all = yield* Effect.async<ReadonlyArray<Worker.Worker>>((resume) => {
+        this.mailbox.notify({ _tag: "Closed", reply: resume })
+      })
+      yield* Effect.forEach(all, warnOfLoss, { discard: true })
     })
   }
 
@@ -206,7 +209,7 @@ export class Coordinator {
       case "Close":
         return message.reply(Exit.succeed(this.shutDown()))
       case "Closed":
-        this.table.close()
+        message.reply(Exit.succeed(this.table.close()))
         return this.events.end()
     }
   }
@@ -249,3 +252,10 @@ export class Coordinator {
     return running
   }
 }
+
+/** Nobody else will say so: the store may be slow, and the application is about to leave. */
+const warnOfLoss = ({ broadcaster: { archive }, id }: Worker.Worker): Effect.Effect<void> =>
+  archive === undefined || archive.missingBytes === 0
+    ? Effect.void
+    : Effect.logWarning(`${archive.missingBytes} bytes of the output of job ${id} are lost: they are not in its store`)
+      .pipe(Effect.catchAllCause(() => Effect.void))

@@ -87,9 +87,11 @@ export class Table {
         : Exit.succeed(this.delete(worker)))
   }
 
-  /** Nobody may read any more, but for those who do. */
-  close(): void {
-    for (const worker of this.jobs.values()) worker.broadcaster.close()
+  /** Nobody may read any more, but for those who do. Gives all jobs. */
+  close(): ReadonlyArray<Worker> {
+    const all = Array.from(this.jobs.values())
+    for (const worker of all) worker.broadcaster.close()
+    return all
   }
 
   private delete(worker: Worker): void {

@@ -125,6 +125,11 @@ export class Broadcaster implements Source {
     this.mailbox.notify({ _tag: "Drain" })
   }
 
+  /** Waits until the store, if there is one, has everything that has come, or keeps no more. */
+  get settled(): Effect.Effect<void> | undefined {
+    return this.archive?.settled
+  }
+
   /** Nothing more will come: the job has ended, or its coordinator has given it up (`failure`). */
   end(failure: Option.Option<CoordinatorStopped>): void {
     this.mailbox.notify({ _tag: "End", failure })
@@ -196,6 +201,7 @@ export class Broadcaster implements Source {
         log,
         open: open(this.id, Option.fromNullable(maxBytes), () => log.pinned),
         fork: shared.forkStoring,
+        stallTimeout: shared.store.stallTimeout,
         onStored: (position) => mailbox.notify({ _tag: "Stored", position }),
         onStopped: (reason) => {
           // From now on memory is all there is, and waits for nobody.

@@ -2,7 +2,7 @@
  * The actor that owns the process of one job, from its start to its end.
  *
  * A job goes through three moments. *Exited*: its leader has been reaped. *Gone*: no process of its group is alive.
- * *Ended*: gone, and both pipes are at their end, or cut.
+ * *Ended*: gone, both pipes are at their end, or cut, and the store has what came through them, or has failed.
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -69,6 +69,7 @@ type Message =
   | { readonly _tag: "Gone" }
   | { readonly _tag: "OutputEnded" }
   | { readonly _tag: "DrainOver" }
+  | { readonly _tag: "Settled" }
 
 type Mailbox = Actor.Actor<Message, JobAlreadyEnded | CoordinatorStopped>
 
@@ -162,7 +163,7 @@ export class Worker {
     broadcaster.connect(process.resumeOutput, () => mailbox.notify({ _tag: "LimitReached" }))
     if (spec.timeout !== undefined) this.later(spec.timeout, { _tag: "TimedOut" })
     return Effect.zipRight(
-      Scope.addFinalizer(scope, Effect.sync(() => this.settle(Exit.fail(new CoordinatorStopped())))),
+      Scope.addFinalizer(scope, Effect.sync(() => this.finish())),
       mailbox.start((message) => this.receive(message), scope)
     )
   }
@@ -206,9 +207,11 @@ export class Worker {
         return this.gone()
       case "OutputEnded":
         this.openPipes--
-        return this.endIfDone()
+        return this.settleIfDone()
       case "DrainOver":
         return this.cut
+      case "Settled":
+        return this.end()
     }
   }
 
@@ -243,7 +246,7 @@ export class Worker {
     this.isGone = true
     this.broadcaster.drain()
     if (this.openPipes > 0) this.later(this.drainTimeout, { _tag: "DrainOver" })
-    return this.endIfDone()
+    return this.settleIfDone()
   }
 
   /** Something that left the group holds a pipe, and nobody knows for how long. */
@@ -253,19 +256,35 @@ export class Worker {
     })
   }
 
-  private endIfDone(): Effect.Effect<void> | void {
-    if (!this.isGone || this.openPipes > 0 || this.own.status._tag === "Running") return
-    this.own.endedAt = this.shared.clock.unsafeCurrentTimeMillis()
-    this.settle(Exit.succeed(this.own.status))
+  /** Whether nothing more will come. */
+  private get isDone(): boolean {
+    return this.isGone && this.openPipes <= 0
+  }
+
+  private settleIfDone(): Effect.Effect<void> | void {
+    if (!this.isDone) return
+    const { settled } = this.broadcaster
+    if (settled === undefined) return this.end()
+    this.after(settled, { _tag: "Settled" })
+  }
+
+  private end(): Effect.Effect<void> {
+    this.finish()
     return Scope.close(this.scope, Exit.void)
   }
 
-  /** Whoever learns of the end, even by `endedAt`, finds the coordinator told: its notices go before every request. */
-  private settle(exit: Exit.Exit<Ended, CoordinatorStopped>): void {
+  /**
+   * A job of which only the store was waited for has a true end. Whoever learns of it, even by `endedAt`, finds the
+   * coordinator told: its notices go before every request.
+   */
+  private finish(): void {
     if (this.outcome.isSettled) return
+    const { status } = this.own
+    const hasEnded = this.isDone && status._tag !== "Running"
+    if (hasEnded) this.own.endedAt = this.shared.clock.unsafeCurrentTimeMillis()
     this.onEnded(this)
-    this.broadcaster.end(Exit.isFailure(exit) ? Option.some(new CoordinatorStopped()) : Option.none())
-    this.outcome.settle(exit)
+    this.broadcaster.end(hasEnded ? Option.none() : Option.some(new CoordinatorStopped()))
+    this.outcome.settle(hasEnded ? Exit.succeed(status) : Exit.fail(new CoordinatorStopped()))
   }
 
   /** Receives a message when an effect is done, unless the job has ended before. */
