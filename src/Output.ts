@@ -36,8 +36,9 @@ export type OutputSelection = "all" | OutputSource
 
 /**
  * Some bytes of one source. `offset` is the place of the first of them in the job's output as it arrived, both sources
- * together: a reader that has had this chunk resumes with `from: offset + bytes.length`. The bytes are shared with the
- * log and with other readers: do not write to them.
+ * together: a reader that has had this chunk resumes with `from: offset + bytes.length`. `at` is when the first of them was
+ * read from the job; reads that came less than 10 milliseconds apart may share it. The bytes are a plain `Uint8Array`,
+ * shared with the log and with other readers: do not write to them, or only to a copy, as `slice` makes one.
  *
  * @since 0.1.0
  * @category models
@@ -45,11 +46,12 @@ export type OutputSelection = "all" | OutputSource
 export const OutputChunk = Schema.Struct({
   source: OutputSource,
   offset: Schema.Int.pipe(Schema.nonNegative()),
-  bytes: Schema.Uint8ArrayFromBase64
+  bytes: Schema.Uint8ArrayFromBase64,
+  at: Schema.DateTimeUtc
 })
 
 /**
- * Some bytes of one source, and their place in the output.
+ * Some bytes of one source, their place in the output, and when they came.
  *
  * @since 0.1.0
  * @category models
@@ -63,9 +65,12 @@ export interface OutputChunk extends Schema.Schema.Type<typeof OutputChunk> {}
  * - `from` (default `"start"`): the first byte of the job, its `"end"` (only what comes from now on), a byte's offset, or
  *   the last `tail` bytes of the chosen source (or what is kept of them).
  * - `follow` (default `true`): go on until the job ends; `false`: end with what is there now.
+ * - `maxBytes` (default: no limit): end after so many bytes. The next offset is that of the last chunk and its length. It
+ *   is rounded down, and what is no number above 0 counts as 0, with which the output ends at once.
  * - `whenBehind` (default `"fail"`): what happens to a reader whose next bytes were evicted: it fails with
  *   `OutputEvicted`, it goes on with what is kept (`"skip"`, where the offsets show the gap), or the job waits for it
- *   (`"block"`).
+ *   (`"block"`). With `"skip"`, if nothing is left to come after a gap, the last chunk has no bytes: its offset is where
+ *   what was missed ends. No other chunk is empty.
  *
  * @since 0.1.0
  * @category models
@@ -83,6 +88,7 @@ export interface Options extends SourceOptions {
 export interface SourceOptions {
   readonly from?: "start" | "end" | number | { readonly tail: number } | undefined
   readonly follow?: boolean | undefined
+  readonly maxBytes?: number | undefined
   readonly whenBehind?: "fail" | "skip" | "block" | undefined
 }
 

@@ -1,12 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Chunk from "effect/Chunk"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { OutputTooLarge } from "../src/JobError.ts"
 import * as Output from "../src/Output.ts"
+
+const at = DateTime.unsafeMake(0)
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text)
 
@@ -26,7 +29,7 @@ const mix = (
   const taken = { stdout: 0, stderr: 0 }
   const take = (source: Output.OutputSource, size: number) => {
     const bytes = written[source].subarray(taken[source], taken[source] + size)
-    if (bytes.length > 0) chunks.push({ source, offset: taken.stdout + taken.stderr, bytes })
+    if (bytes.length > 0) chunks.push({ source, offset: taken.stdout + taken.stderr, bytes, at })
     taken[source] += bytes.length
   }
   for (const [source, size] of turns) take(source, size)
@@ -65,7 +68,8 @@ const linesOf = (text: string): ReadonlyArray<string> => {
 const chunk = (source: Output.OutputSource, data: string | ReadonlyArray<number>, offset = 0): Output.OutputChunk => ({
   source,
   offset,
-  bytes: typeof data === "string" ? encode(data) : Uint8Array.from(data)
+  bytes: typeof data === "string" ? encode(data) : Uint8Array.from(data),
+  at
 })
 
 const collectLines = <E>(output: Stream.Stream<Output.OutputLine, E>) =>
