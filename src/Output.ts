@@ -157,7 +157,7 @@ export interface OutputText {
 }
 
 /**
- * A line of one source, without its end.
+ * A line of one source, without its end. `isCut`: it is longer than may be, and goes on in the next line of its source.
  *
  * @since 0.1.0
  * @category models
@@ -165,6 +165,26 @@ export interface OutputText {
 export interface OutputLine {
   readonly source: OutputSource
   readonly line: string
+  readonly isCut: boolean
+}
+
+/**
+ * How to cut output into lines.
+ *
+ * - `delimiter` (default `"\n"`): what ends a line. `"\n"`: a `\n`, or `\r\n`; a `\r` alone stays in the line. `"\r"`: a
+ *   `\r`, a `\n`, or `\r\n`, so that each state of a progress bar is a line. `"\0"`: a NUL alone, as `find -print0` writes it.
+ * - `maxLength` (default 16 Mi): a longer line comes in pieces of so many UTF-16 code units, all but the last `isCut`. A
+ *   character is never cut in two: a piece may be one shorter. It is rounded down; what is no number from 2 on counts as
+ *   the default.
+ * - `encoding` (default `"utf-8"`): how the bytes stand for text.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface LinesOptions {
+  readonly delimiter?: "\n" | "\r" | "\0" | undefined
+  readonly maxLength?: number | undefined
+  readonly encoding?: Encoding | undefined
 }
 
 /**
@@ -221,9 +241,8 @@ export const text =
 
 /**
  * The output as lines, the two sources kept apart: a line comes when its end does, wherever its bytes were cut and
- * whatever the other source wrote meanwhile. A line ends with `\n` or `\r\n`; a `\r` alone stays in it. What is left
- * without an end when the stream ends or fails is a line too, and a line of more than 16 Mi characters comes in pieces
- * of so many. The text is decoded as by `text`.
+ * whatever the other source wrote meanwhile. What is left without an end when the stream ends or fails is a line too. The
+ * text is decoded as by `text`. What ends a line, and how long it may be, see `LinesOptions`.
  *
  * With `whenBehind: "skip"`, what is left of the lines on both sides of a gap comes as one line.
  *
@@ -235,8 +254,8 @@ export const text =
  *   Effect.gen(function*() {
  *     const jobs = yield* JobCoordinator.JobCoordinator
  *     yield* jobs.output(id, { source: "stderr" }).pipe(
- *       Output.lines(),
- *       Stream.runForEach(({ line }) => Console.error(line))
+ *       Output.lines({ maxLength: 1000 }),
+ *       Stream.runForEach(({ isCut, line }) => Console.error(isCut ? `${line} …` : line))
  *     )
  *   })
  *
@@ -244,10 +263,14 @@ export const text =
  * @category combinators
  */
 export const lines =
-  (encoding: Encoding = "utf-8") => <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.Stream<OutputLine, E, R> =>
+  (options?: LinesOptions) => <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.Stream<OutputLine, E, R> =>
     perSource.transform(output, (source, emit: (line: OutputLine) => void) => {
-      const decoder = makeDecoder(encoding)
-      const splitter = lineSplitter.make(maxLineLength, (line) => emit({ source, line }))
+      const decoder = makeDecoder(options?.encoding)
+      const splitter = lineSplitter.make(
+        toDelimiter(options?.delimiter),
+        toLineLength(options?.maxLength),
+        (line, isCut) => emit({ source, line, isCut })
+      )
       return {
         push: (bytes) => splitter.push(decoder.decode(bytes, { stream: true })),
         end: () => {
@@ -303,7 +326,13 @@ export const collect = (
     )
   })
 
-const maxLineLength = 16 * 1024 * 1024
+const defaultLineLength = 16 * 1024 * 1024
+
+const toLineLength = (length: number | undefined): number =>
+  length !== undefined && length >= 2 ? Math.floor(length) : defaultLineLength
+
+const toDelimiter = (delimiter: LinesOptions["delimiter"]): lineSplitter.Delimiter =>
+  delimiter === "\r" || delimiter === "\0" ? delimiter : "\n"
 
 const defaultMaxBytes = 16 * 1024 * 1024
 

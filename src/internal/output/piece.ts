@@ -7,7 +7,7 @@ import * as DateTime from "effect/DateTime"
 import type { OutputChunk, OutputSource } from "../../Output.ts"
 
 /** What a piece costs besides its bytes, with the chunk that readers get of it; measured. */
-const pieceCost = 384
+const pieceCost = 288
 
 /** What a further time costs. */
 const timeCost = 16

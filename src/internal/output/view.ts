@@ -16,8 +16,8 @@ export interface Batch {
 export const maxBatchBytes = 256 * 1024
 const maxBatchChunks = 4096
 
-/** How many batches are kept for other readers that ask for them. */
-const maxKept = 16
+/** How many chunks the batches have that are kept for other readers, who ask for the same. */
+const maxKeptChunks = 4096
 
 /** Where a batch that begins somewhere ends at the latest: at the same places for all, so that readers meet there. */
 export const batchEnd = (from: number): number => (Math.floor(from / maxBatchBytes) + 1) * maxBatchBytes
@@ -32,6 +32,7 @@ export class View {
   private evicted = 0
   /** Those that are as long as they may be, by their beginning; what comes does not change them. */
   private readonly whole = new Map<number, Batch>()
+  private kept = 0
   /** The one up to the head that was asked for last: readers at the head ask for the same one after another. */
   private latest: Batch | undefined
 
@@ -58,7 +59,7 @@ export class View {
     this.size -= piece.length
     this.pieces[this.evicted++] = undefined
     if (this.latest !== undefined && this.latest.from < this.start) this.latest = undefined
-    for (const from of this.whole.keys()) if (from < this.start) this.whole.delete(from)
+    for (const [from, batch] of this.whole) if (from < this.start) this.forget(batch)
     // Cut off in bulk: to shift an array for each piece would cost its length each time.
     if (this.evicted > 1024 && this.evicted * 2 > this.pieces.length) {
       this.pieces.splice(0, this.evicted)
@@ -107,11 +108,17 @@ export class View {
   }
 
   private keep(batch: Batch): void {
-    for (const from of this.whole.keys()) {
-      if (this.whole.size < maxKept) break
-      this.whole.delete(from)
+    this.kept += batch.chunks.length
+    for (const oldest of this.whole.values()) {
+      if (this.kept <= maxKeptChunks) break
+      this.forget(oldest)
     }
     this.whole.set(batch.from, batch)
+  }
+
+  private forget(batch: Batch): void {
+    this.whole.delete(batch.from)
+    this.kept -= batch.chunks.length
   }
 
   private chunks(index: number, from: number, to: number, maxChunks: number): Array<OutputChunk> {
