@@ -5,6 +5,7 @@
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -26,7 +27,7 @@ export interface StoredOutput {
    * of this job, which is to be stopped.
    */
   readonly append: (chunks: ReadonlyArray<OutputChunk>) => Effect.Effect<boolean, OutputStoreError>
-  /** Nothing more is there to append for now: lets go of what was held for it, as open files. */
+  /** Nothing more will be appended, as far as is known: lets go of what was held for it, as open files. */
   readonly rest: Effect.Effect<void, OutputStoreError>
   /**
    * Some chunks of one source, or of both, in order and without a gap, the first beginning at `from` or, if `from` is
@@ -67,6 +68,11 @@ export class OutputStore extends Context.Tag("joblib/OutputStore")<OutputStore, 
       pinned: () => number
     ) => Effect.Effect<StoredOutput, OutputStoreError>
   >
+  /**
+   * How long the end of a job, which waits until all output is kept, does so while nothing gets done: then the store of
+   * this job counts as failed. Default: 30 seconds.
+   */
+  readonly stallTimeout?: Duration.Duration | undefined
 }>() {}
 
 /**
@@ -99,12 +105,32 @@ export interface FileSystemOptions {
   readonly onFull?: "evict" | "stop" | undefined
   /** Bytes kept in memory of one job, and of all jobs, for readers at the head. Default: 16 MiB, 128 MiB. */
   readonly window?: { readonly maxBytesPerJob?: number | undefined; readonly maxBytes?: number | undefined } | undefined
+  /**
+   * How long a job's end waits for a disk that gets nothing done: longer, and what is kept of this job has failed. What
+   * is not a positive duration counts as absent. Default: 30 seconds.
+   */
+  readonly stallTimeout?: Duration.DurationInput | undefined
 }
 
 /**
  * Keeps output in plain files, and a window of it in memory. Each job has a folder with `stdout.log`, `stderr.log` and
- * `order.bin` (in which order their bytes came); when these have grown large, they are renamed (`stdout.000001.log`, …)
- * and new ones begin, so that `tail -F stdout.log` follows a job. Folders have mode 0700, files 0600.
+ * `order.bin` (in which order their bytes came, and when); when these have grown large, they are renamed
+ * (`stdout.000001.log`, …) and new ones begin, so that `tail -F stdout.log` follows a job. Folders have mode 0700, files
+ * 0600. What a job writes is in the files within 5 ms after a silence, and every 500 ms while it goes on writing little;
+ * when `wait` has answered, everything is.
+ *
+ * `order.bin` begins with the version of its format, 1, in two bytes, and a time in six, in milliseconds since 1970. Eight
+ * bytes follow for each run of bytes of one source: its length in four, with the highest bit set for stderr, and when its
+ * first byte came in four, in milliseconds after (or, if negative, before) that time. All numbers are little-endian. A run
+ * goes on for less than 10 ms, so that the time of each byte is known that exactly: a job that writes a little all the
+ * time has a hundred records a second.
+ *
+ * At most 128 files are open to be written, and 16 to be read, however many jobs write. Those that are not used for a
+ * second or two are closed. A process that is out of descriptors waits for some as for a slow disk.
+ *
+ * The directory must belong to this user or to root, and nobody else may write it, unless it has the sticky bit: who can
+ * could have other files renamed and removed. Otherwise each job's store fails with an `OutputStoreError` that names the
+ * directory, as it does when a job's folder is swapped for something else. Who may write the folders above is trusted.
  *
  * A folder leaves with its job: by `remove` or by retention. What is there when the coordinator closes stays.
  *
@@ -115,10 +141,10 @@ export interface FileSystemOptions {
  * @category layers
  */
 export const layerFileSystem = (options: FileSystemOptions): Layer.Layer<OutputStore, never, FileSystem.FileSystem> =>
-  Layer.effect(
+  Layer.scoped(
     OutputStore,
-    Effect.map(FileSystem.FileSystem, (fs) => {
-      const store = new FileSystemStore(fs, {
+    Effect.gen(function*() {
+      const store = yield* FileSystemStore.make(yield* FileSystem.FileSystem, {
         directory: options.directory,
         maxBytes: size(options.maxBytes, 10 * GiB),
         segmentBytes: size(options.segmentBytes, 64 * MiB),
@@ -130,8 +156,11 @@ export const layerFileSystem = (options: FileSystemOptions): Layer.Layer<OutputS
           maxBytesPerJob: size(options.window?.maxBytesPerJob, 16 * MiB),
           maxBytes: size(options.window?.maxBytes, 128 * MiB)
         },
-        open: Option.some((id, maxBytes, pinned) =>
+        open: Option.some((id: JobId, maxBytes: Option.Option<number>, pinned: () => number) =>
           store.open(id, Option.getOrElse(maxBytes, () => maxBytesPerJob), pinned)
+        ),
+        stallTimeout: Option.getOrUndefined(
+          Option.filter(Duration.decodeUnknown(options.stallTimeout), Duration.greaterThan(Duration.zero))
         )
       }
     })

@@ -22,6 +22,7 @@ import type { OutputChunk, OutputSource } from "../src/Output.ts"
 import * as OutputStore from "../src/OutputStore.ts"
 import * as SimulatedProcesses from "../src/SimulatedProcesses.ts"
 import { hooked, type Hooks, noSpace, sizeOf } from "./fixtures/fileSystems.ts"
+import * as OrderFiles from "./fixtures/orderFiles.ts"
 import * as Processes from "./fixtures/processes.ts"
 import { sh } from "./fixtures/programs.ts"
 import * as Records from "./fixtures/records.ts"
@@ -82,7 +83,7 @@ const open = (setup: Setup & { readonly directory: string }) =>
 const read = <E>(reader: Records.Reader, output: Stream.Stream<OutputChunk, E>) =>
   Stream.runForEachChunk(output, (chunks) => Effect.sync(() => reader.take(chunks)))
 
-/** The output of a job as its files have it, put together by what their documentation says. */
+/** The output of a job as its files have it. */
 const restore = (folder: string): Buffer => {
   const names = Fs.readdirSync(folder).filter((name) => name.startsWith("order.")).sort()
   // The one that grows has no number, and comes last.
@@ -92,16 +93,7 @@ const restore = (folder: string): Buffer => {
       const path = `${folder}/${name.replace("order", source).replace(".bin", ".log")}`
       return Fs.existsSync(path) ? Fs.readFileSync(path) : Buffer.alloc(0)
     }
-    const files = { stdout: file("stdout"), stderr: file("stderr") }
-    const order = Fs.readFileSync(`${folder}/${name}`)
-    const positions = { stdout: 0, stderr: 0 }
-    return numbers(order.length / 4).map((i) => {
-      const record = order.readUInt32LE(i * 4)
-      const source = record >= 0x8000_0000 ? "stderr" : "stdout"
-      const start = positions[source]
-      positions[source] += record & 0x7fff_ffff
-      return files[source].subarray(start, positions[source])
-    })
+    return OrderFiles.merge(Fs.readFileSync(`${folder}/${name}`), { stdout: file("stdout"), stderr: file("stderr") })
   }))
 }
 
@@ -403,7 +395,7 @@ describe("a store that fails", () => {
     }
   }
 
-  for (const [name, after] of [["stdout.log", 0], ["stdout.log", 200_000], ["order.bin", 8]] as const) {
+  for (const [name, after] of [["stdout.log", 0], ["stdout.log", 200_000], ["order.bin", 24]] as const) {
     test(`ENOSPC in the middle of a write to ${name} after ${after} bytes: what was stored before can be read`, {
       hooks: full(name, after)
     }, (jobs) =>
@@ -416,9 +408,16 @@ describe("a store that fails", () => {
       }))
   }
 
-  test("one that dies of a file that it cannot close", {
+  test("one that dies of a file that it cannot close: the job ends, and is told so", {
     hooks: { open: (_, go) => Effect.zipRight(Effect.addFinalizer(() => Effect.die("EIO")), go) }
-  }, (jobs) => Effect.flatMap(jobs.start(Records.job(half)), (id) => checkFailed(jobs, id, "write")))
+  }, (jobs) =>
+    Effect.gen(function*() {
+      const id = yield* jobs.start(Records.job(half))
+      yield* jobs.wait(id)
+      const { storeError } = (yield* jobs.info(id)).output
+      assert.deepInclude(Option.getOrThrow(storeError), { operation: "write", cause: "EIO" })
+      assert.strictEqual((yield* Effect.flip(Stream.runDrain(jobs.output(id))))._tag, "OutputStoreError")
+    }))
 
   const mount = (directory: string) => {
     try {
@@ -498,7 +497,7 @@ describe("a store that fails", () => {
           const other = yield* jobs.start(inSteps)
           const id = yield* jobs.start(inSteps)
           for (const job of [id, other]) {
-            yield* Processes.eventually(() => sizeOf(`${directory}/${job}`), (size) => size === 80 + 4)
+            yield* Processes.eventually(() => sizeOf(`${directory}/${job}`), (size) => size === 80 + 16)
           }
           make(`${directory}/${id}`)
           const early = new Records.Reader(records)
@@ -528,7 +527,7 @@ describe("a store that fails", () => {
         const id = yield* jobs.start(sh(`${Records.command(10)}; read go; seq 1000010 ${1_000_000 + half - 1}`, {
           stdin: "pipe"
         }))
-        yield* Processes.eventually(() => sizeOf(`${directory}/${id}`), (size) => size === 80 + 4)
+        yield* Processes.eventually(() => sizeOf(`${directory}/${id}`), (size) => size === 80 + 16)
         Fs.rmSync(directory, { recursive: true })
         yield* Effect.fork(say(jobs, id))
         yield* checkFailed(jobs, id, "write")
@@ -609,6 +608,7 @@ describe("a store that is slow", () => {
         const { close, jobs } = yield* open({
           directory,
           segmentBytes: 1000,
+          stallTimeout: "100 millis",
           hooks: { [operation]: () => Effect.uninterruptible(Effect.never) },
           settings: { drainTimeout: "100 millis", stop: { gracePeriod: "100 millis" } }
         })

@@ -235,7 +235,16 @@ export const make: Effect.Effect<Coordinator, never, ProcessSpawner | OutputStor
       )
       yield* Effect.forEach(running, (worker) => worker.abandon, { discard: true })
       events.end()
+      yield* Effect.forEach(jobs.values(), warnOfLoss, { discard: true })
     })
+
+    /** Nobody else will say so: the store may be slow, and the application is about to leave. */
+    const warnOfLoss = ({ broadcaster: { archive }, id }: Worker.Worker): Effect.Effect<void> =>
+      archive === undefined || archive.missingBytes === 0
+        ? Effect.void
+        : Effect.logWarning(
+          `${archive.missingBytes} bytes of the output of job ${id} are lost: they are not in its store`
+        )
 
     /** Ends a process whose `start` nobody waits for any more. */
     const undo = (worker: Worker.Worker) =>

@@ -2,7 +2,7 @@
  * The actor that owns the process of one job, from its start to its end.
  *
  * A job goes through three moments. *Exited*: its leader has been reaped. *Gone*: no process of its group is alive.
- * *Ended*: gone, and both pipes are at their end, or cut.
+ * *Ended*: gone, both pipes are at their end, or cut, and the store has what came through them, or has failed.
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -72,6 +72,7 @@ type Message =
   | { readonly _tag: "Gone" }
   | { readonly _tag: "OutputEnded" }
   | { readonly _tag: "DrainOver" }
+  | { readonly _tag: "Settled" }
 
 /** Starts the process, in the caller's fiber. `onEnded` is called before anybody else can see that the job has ended. */
 export const start = (options: {
@@ -125,9 +126,11 @@ export const start = (options: {
         case "Gone":
           return gone()
         case "OutputEnded":
-          return isGone && openPipes === 0 ? end() : undefined
+          return isGone && openPipes === 0 ? settle() : undefined
         case "DrainOver":
           return cut
+        case "Settled":
+          return end()
       }
     }
 
@@ -190,7 +193,7 @@ export const start = (options: {
     const gone = (): Effect.Effect<void> | void => {
       isGone = true
       broadcaster.drain()
-      if (openPipes === 0) return end()
+      if (openPipes === 0) return settle()
       later(drainTimeout, { _tag: "DrainOver" })
     }
 
@@ -200,6 +203,10 @@ export const start = (options: {
         state.cut = wasOpen
       })
     )
+
+    /** Nothing more will come. */
+    const settle = (): Effect.Effect<void> | void =>
+      broadcaster.settled === undefined ? end() : after(broadcaster.settled, { _tag: "Settled" })
 
     // Whoever learns of the end, even by `endedAt`, finds the coordinator told: its notices go before every request.
     const end = () => finish(Exit.succeed(state.status as Ended), clock.unsafeCurrentTimeMillis())
@@ -241,7 +248,8 @@ export const start = (options: {
         stop: (how) => actor.ask((reply) => ({ _tag: "Stop", options: how, reply })),
         shutDown: () => actor.notify({ _tag: "ShutDown" }),
         ended,
-        abandon: Effect.suspend(() => finish(Exit.fail(new CoordinatorStopped())))
+        // What only waits for a store has a true end.
+        abandon: Effect.suspend(() => isGone && openPipes === 0 ? end() : finish(Exit.fail(new CoordinatorStopped())))
       }
       if (spec.timeout !== undefined) later(spec.timeout, { _tag: "TimedOut" })
       report = (message) => actor.notify(message)

@@ -28,6 +28,8 @@ export interface Broadcaster extends Source {
   readonly connect: (resume: Effect.Effect<void>, onStoreFull: () => void) => void
   /** Nothing of the job is alive: what is left in its pipes is taken, whatever its readers do. */
   readonly drain: () => void
+  /** The store, if there is one, has everything that has come, or keeps no more. */
+  readonly settled: Effect.Effect<void> | undefined
   /** Nothing more will come: the job has ended, or its coordinator has given it up (`failure`). */
   readonly end: (failure: Option.Option<CoordinatorStopped>) => void
   /** The job has left the table: its log goes with its last reader. */
@@ -116,6 +118,7 @@ export const make = (options: {
       log,
       open: open(id, Option.fromNullable(options.maxBytes), () => log.pinned),
       fork: options.fork,
+      stallTimeout: store.stallTimeout,
       onStored: (position) => actor.notify({ _tag: "Stored", position }),
       onStopped: (reason) => {
         // From now on memory is all there is, and waits for nobody.
@@ -192,6 +195,7 @@ export const make = (options: {
       if (storeIsFull) onStoreFull()
     },
     drain: () => actor.notify({ _tag: "Drain" }),
+    settled: archive?.settled,
     end: (failure) => actor.notify({ _tag: "End", failure }),
     remove: () => actor.notify({ _tag: "Remove" }),
     admit: (subscription) => actor.ask((reply) => ({ _tag: "Subscribe", subscription, reply })),

@@ -3,11 +3,14 @@
  */
 import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { OutputStoreError } from "../../JobError.ts"
 import type { JobId } from "../../JobId.ts"
-import type { OutputChunk } from "../../Output.ts"
-import type { StoredOutput } from "../../OutputStore.ts"
-import { recordBytes } from "./runs.ts"
+import type { OutputSelection } from "../../Output.ts"
+import { Directory } from "./folder.ts"
+import { Ledger } from "./ledger.ts"
+import { OpenFiles } from "./openFiles.ts"
+import { recordBytes, type TimedChunk } from "./runs.ts"
 import { StoredJob, wrap } from "./storedJob.ts"
 
 export interface Settings {
@@ -21,36 +24,33 @@ export interface Settings {
 const maxReads = 16
 
 export class FileSystemStore {
-  private readonly fs: FileSystem.FileSystem
   private readonly settings: Settings
-  private readonly jobs = new Set<StoredJob>()
+  private readonly directory: Directory
+  private readonly ledger = new Ledger<StoredJob>()
   private readonly reads = Effect.unsafeMakeSemaphore(maxReads)
   private readonly evictions = Effect.unsafeMakeSemaphore(1)
-  /** How many segments there have been: the age of the next one. */
-  private ages = 0
 
-  constructor(fs: FileSystem.FileSystem, settings: Settings) {
-    this.fs = fs
+  private constructor(fs: FileSystem.FileSystem, openFiles: OpenFiles, settings: Settings) {
     this.settings = settings
+    this.directory = new Directory(fs, openFiles, settings.directory)
+  }
+
+  /** Its files are closed at the end of the scope. */
+  static make(fs: FileSystem.FileSystem, settings: Settings): Effect.Effect<FileSystemStore, never, Scope.Scope> {
+    return Effect.map(OpenFiles.make(), (openFiles) => new FileSystemStore(fs, openFiles, settings))
   }
 
   /** Makes room for a job of which so many bytes are kept, and everything from `pinned` on. */
-  open(id: JobId, maxBytes: number, pinned: () => number): Effect.Effect<StoredOutput, OutputStoreError> {
-    return Effect.gen(this, function*() {
-      const { directory, onFull } = this.settings
-      const path = `${directory}/${id}`
-      yield* wrap("open", this.fs.makeDirectory(path, { recursive: true, mode: 0o700 }))
-      const segmentBytes = Math.min(
-        this.settings.segmentBytes,
-        Math.ceil(Math.min(maxBytes, this.settings.maxBytes) / 4)
-      )
-      const job = new StoredJob(this.fs, path, segmentBytes, () => this.ages++, pinned)
-      this.jobs.add(job)
-      const hasRoom = () => onFull === "evict" || job.size < maxBytes && this.size < this.settings.maxBytes
+  open(id: JobId, maxBytes: number, pinned: () => number) {
+    const { maxBytes: maxBytesOfAll, onFull } = this.settings
+    const segmentBytes = Math.min(this.settings.segmentBytes, Math.ceil(Math.min(maxBytes, maxBytesOfAll) / 4))
+    return Effect.map(wrap("open", this.directory.makeFolder(id)), (folder) => {
+      const job = new StoredJob(folder, segmentBytes, this.ledger, pinned)
+      const hasRoom = () => onFull === "evict" || job.size < maxBytes && this.ledger.size < maxBytesOfAll
       const makeRoom = onFull === "evict" ? this.makeRoom(job, maxBytes) : Effect.void
       const read = this.reads.withPermits(1)
       return {
-        append: Effect.fnUntraced(function*(chunks) {
+        append: Effect.fnUntraced(function*(chunks: ReadonlyArray<TimedChunk>) {
           for (const some of inParts(chunks, segmentBytes)) {
             yield* job.append(some)
             yield* makeRoom
@@ -58,28 +58,20 @@ export class FileSystemStore {
           return hasRoom()
         }),
         rest: job.rest,
-        read: (selection, from, to) => read(job.read(selection, from, to)),
-        start: (selection) => job.start(selection),
-        tail: (selection, bytes, to) => read(job.tail(selection, bytes, to)),
-        remove: Effect.suspend(() => {
-          this.jobs.delete(job)
-          return job.remove
-        })
+        read: (selection: OutputSelection, from: number, to: number) => read(job.read(selection, from, to)),
+        start: (selection: OutputSelection) => job.start(selection),
+        tail: (selection: OutputSelection, bytes: number, to: number) => read(job.tail(selection, bytes, to)),
+        remove: job.remove
       }
     })
-  }
-
-  private get size(): number {
-    let size = 0
-    for (const job of this.jobs) size += job.size
-    return size
   }
 
   /** Evicts the oldest segments of a job that has grown, then the oldest of all; but never the one that has grown. */
   private makeRoom(grown: StoredJob, maxBytes: number): Effect.Effect<void> {
     const next = () => {
       if (grown.size > maxBytes && grown.isSegmented && !grown.isPinned) return grown
-      return this.size > this.settings.maxBytes ? this.oldest(grown) : undefined
+      if (this.ledger.size <= this.settings.maxBytes) return undefined
+      return this.ledger.oldest((job) => !job.isPinned && (job !== grown || job.isSegmented))
     }
     // What cannot be removed is one job's trouble, and must not become that of the others.
     const evict = Effect.gen(function*() {
@@ -87,22 +79,13 @@ export class FileSystemStore {
     })
     return Effect.suspend(() => next() === undefined ? Effect.void : this.evictions.withPermits(1)(evict))
   }
-
-  private oldest(grown: StoredJob): StoredJob | undefined {
-    let oldest: StoredJob | undefined
-    for (const job of this.jobs) {
-      const isEvictable = !job.isPinned && (job === grown ? job.isSegmented : job.size > 0)
-      if (isEvictable && job.age < (oldest?.age ?? Infinity)) oldest = job
-    }
-    return oldest
-  }
 }
 
 const logged = Effect.catchAll((error: OutputStoreError) => Effect.logWarning("Output could not be removed", error))
 
 /** Parts of which each is a chunk, or no larger than so many bytes on disk: room is made after each of them. */
-const inParts = (chunks: ReadonlyArray<OutputChunk>, maxBytes: number): ReadonlyArray<ReadonlyArray<OutputChunk>> => {
-  const parts: Array<Array<OutputChunk>> = []
+const inParts = (chunks: ReadonlyArray<TimedChunk>, maxBytes: number): ReadonlyArray<ReadonlyArray<TimedChunk>> => {
+  const parts: Array<Array<TimedChunk>> = []
   let size = Infinity
   for (const chunk of chunks) {
     size += chunk.bytes.length + recordBytes

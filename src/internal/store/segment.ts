@@ -5,11 +5,24 @@
  * finds its place without reading the whole file.
  */
 import type * as PlatformError from "@effect/platform/Error"
-import type * as FileSystem from "@effect/platform/FileSystem"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type { OutputChunk, OutputSelection, OutputSource } from "../../Output.ts"
-import { cutRuns, mergeRuns, recordBytes, recordsOf, type Run, runsOf, takeRuns } from "./runs.ts"
+import type { OutputSelection, OutputSource } from "../../Output.ts"
+import type { Folder } from "./folder.ts"
+import {
+  cutRuns,
+  headerBytes,
+  headerOf,
+  isNear,
+  type Length,
+  mergeRuns,
+  recordBytes,
+  recordsOf,
+  type Run,
+  runsOf,
+  takeRuns,
+  type TimedChunk
+} from "./runs.ts"
 import { type Part, SegmentFiles } from "./segmentFiles.ts"
 
 const recordsPerCheckpoint = 4096
@@ -26,20 +39,17 @@ export class Segment {
   /** Offsets in the log of its first byte, and of the one after its last. */
   readonly base: number
   end: number
-  /** When it began, among the segments of all jobs. */
-  readonly age: number
   /** After the last byte of each source: up to here, readers of that source lose something when the segment goes. */
   readonly endOf: { stdout: number; stderr: number }
   private readonly files: SegmentFiles
   private readonly checkpoints: Array<Checkpoint>
   private readonly written = { stdout: 0, stderr: 0 }
   private records = 0
-  /** When its first bytes were read: as much as is known of when the others were. */
-  private at = DateTime.unsafeMake(0)
+  /** When its first byte came; all times of its records are relative to it. */
+  private epoch = 0
 
-  constructor(directory: string, base: number, age: number) {
-    this.files = new SegmentFiles(directory)
-    this.age = age
+  constructor(folder: Folder, base: number) {
+    this.files = new SegmentFiles(folder)
     this.base = base
     this.end = base
     this.endOf = { stdout: 0, stderr: 0 }
@@ -48,21 +58,29 @@ export class Segment {
 
   /** Bytes on disk. */
   get size(): number {
-    return this.end - this.base + this.records * recordBytes
+    return this.records === 0 ? 0 : this.end - this.base + this.recordsEnd
   }
 
-  append(
-    fs: FileSystem.FileSystem,
-    chunks: ReadonlyArray<OutputChunk>
-  ): Effect.Effect<void, PlatformError.PlatformError> {
-    const runs = mergeRuns(chunks)
-    if (this.records === 0) this.at = chunks[0]?.at ?? this.at
+  /** Whether it can hold what came at a time. */
+  takes(at: number): boolean {
+    return this.records === 0 || isNear(at, this.epoch)
+  }
+
+  /** Takes chunks of times that are near each other; those that have none came `now`. */
+  append(chunks: ReadonlyArray<TimedChunk>, now: number): Effect.Effect<void, PlatformError.PlatformError> {
+    const runs = mergeRuns(chunks, now)
+    const isNew = this.records === 0
+    if (isNew) this.epoch = runs[0]?.at ?? now
+    const records = recordsOf(runs, this.epoch)
+    const order: Part = isNew
+      ? { name: "order.bin", at: 0, bytes: [headerOf(this.epoch), records] }
+      : { name: "order.bin", at: this.recordsEnd, bytes: [records] }
     const parts: ReadonlyArray<Part> = [
       { name: "stdout.log", at: this.written.stdout, bytes: bytesOf(chunks, "stdout") },
       { name: "stderr.log", at: this.written.stderr, bytes: bytesOf(chunks, "stderr") },
-      { name: "order.bin", at: this.records * recordBytes, bytes: [recordsOf(runs)] }
+      order
     ]
-    const writing = this.files.write(fs, parts.filter(({ bytes }) => bytes.length > 0))
+    const writing = this.files.write(parts.filter(({ bytes }) => bytes.length > 0))
     return Effect.map(writing, () => runs.forEach((run) => this.note(run)))
   }
 
@@ -72,29 +90,28 @@ export class Segment {
   }
 
   /** Its files get names of their own: it grows no more. */
-  seal(fs: FileSystem.FileSystem, number: number): Effect.Effect<void, PlatformError.PlatformError> {
-    return this.files.rename(fs, String(number).padStart(6, "0"))
+  seal(number: number): Effect.Effect<void, PlatformError.PlatformError> {
+    return this.files.rename(String(number).padStart(6, "0"))
   }
 
-  remove(fs: FileSystem.FileSystem): Effect.Effect<void, PlatformError.PlatformError> {
-    return this.files.remove(fs)
+  get remove(): Effect.Effect<void, PlatformError.PlatformError> {
+    return this.files.remove
   }
 
   /** The first bytes of a selection between two offsets, at most `maxBytes`. */
   read(
-    fs: FileSystem.FileSystem,
     selection: OutputSelection,
     from: number,
     to: number,
     maxBytes: number
-  ): Effect.Effect<ReadonlyArray<OutputChunk>, PlatformError.PlatformError> {
+  ): Effect.Effect<ReadonlyArray<TimedChunk>, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
       for (let at = this.checkpointBefore("offset", from); at < this.checkpoints.length; at++) {
         const checkpoint = this.checkpoints[at] as Checkpoint
         if (checkpoint.offset >= to) break
         if (selection !== "all" && this.isSilent(at, selection)) continue
-        const runs = takeRuns(cutRuns(yield* this.runs(fs, at), selection, from, to), maxBytes)
-        if (runs.length > 0) return yield* this.chunks(fs, runs)
+        const runs = takeRuns(cutRuns(yield* this.runs(at), selection, from, to), maxBytes)
+        if (runs.length > 0) return yield* this.chunks(runs)
       }
       return []
     })
@@ -102,7 +119,6 @@ export class Segment {
 
   /** How many bytes of a source come before an offset, within the segment. */
   countBefore(
-    fs: FileSystem.FileSystem,
     source: OutputSource,
     to: number
   ): Effect.Effect<number, PlatformError.PlatformError> {
@@ -110,24 +126,28 @@ export class Segment {
     const at = this.checkpointBefore("offset", to)
     const before = (this.checkpoints[at] as Checkpoint)[source]
     return Effect.map(
-      this.runs(fs, at),
+      this.runs(at),
       (runs) => cutRuns(runs, source, 0, to).reduce((sum, run) => sum + run.length, before)
     )
   }
 
   /** The offset of the byte of a source that has so many before it, within the segment. */
   offsetOf(
-    fs: FileSystem.FileSystem,
     source: OutputSource,
     count: number
   ): Effect.Effect<number, PlatformError.PlatformError> {
-    return Effect.map(this.runs(fs, this.checkpointBefore(source, count)), (runs) => {
+    return Effect.map(this.runs(this.checkpointBefore(source, count)), (runs) => {
       const run = runs.find((run) => run.source === source && run.position + run.length > count)
       return run === undefined ? this.end : run.offset + count - run.position
     })
   }
 
-  private note(run: { readonly source: OutputSource; readonly length: number }): void {
+  /** Where the next record goes in the order file. */
+  private get recordsEnd(): number {
+    return headerBytes + this.records * recordBytes
+  }
+
+  private note(run: Length): void {
     this.written[run.source] += run.length
     this.end += run.length
     this.endOf[run.source] = this.end
@@ -156,20 +176,19 @@ export class Segment {
   }
 
   /** The runs between a checkpoint and the next. */
-  private runs(fs: FileSystem.FileSystem, at: number): Effect.Effect<ReadonlyArray<Run>, PlatformError.PlatformError> {
+  private runs(at: number): Effect.Effect<ReadonlyArray<Run>, PlatformError.PlatformError> {
     const checkpoint = this.checkpoints[at] as Checkpoint
     const count = Math.min(this.records - checkpoint.records, recordsPerCheckpoint)
     return Effect.map(
-      this.files.read(fs, "order.bin", checkpoint.records * recordBytes, count * recordBytes),
-      (records) => runsOf(records, checkpoint)
+      this.files.read("order.bin", headerBytes + checkpoint.records * recordBytes, count * recordBytes),
+      (records) => runsOf(records, this.epoch, checkpoint)
     )
   }
 
   /** What the runs stand for, with one read of each file. */
   private chunks(
-    fs: FileSystem.FileSystem,
     runs: ReadonlyArray<Run>
-  ): Effect.Effect<ReadonlyArray<OutputChunk>, PlatformError.PlatformError> {
+  ): Effect.Effect<ReadonlyArray<TimedChunk>, PlatformError.PlatformError> {
     const load = (source: OutputSource) => {
       const own = runs.filter((run) => run.source === source)
       const start = own[0]?.position ?? 0
@@ -177,20 +196,21 @@ export class Segment {
       return Effect.map(
         last === undefined
           ? Effect.succeed(new Uint8Array(0))
-          : this.files.read(fs, `${source}.log`, start, last.position + last.length - start),
+          : this.files.read(`${source}.log`, start, last.position + last.length - start),
         (bytes) => ({ start, bytes })
       )
     }
     return Effect.map(
       Effect.all({ stdout: load("stdout"), stderr: load("stderr") }),
       (files) =>
-        runs.map(({ length, offset, position, source }) => {
+        runs.map(({ at, length, offset, position, source }): TimedChunk => {
           const { bytes, start } = files[source]
-          return { source, offset, bytes: bytes.subarray(position - start, position - start + length), at: this.at }
+          const own = bytes.subarray(position - start, position - start + length)
+          return { source, offset, bytes: own, at: DateTime.unsafeMake(at) }
         })
     )
   }
 }
 
-const bytesOf = (chunks: ReadonlyArray<OutputChunk>, source: OutputSource): ReadonlyArray<Uint8Array> =>
+const bytesOf = (chunks: ReadonlyArray<TimedChunk>, source: OutputSource): ReadonlyArray<Uint8Array> =>
   chunks.filter((chunk) => chunk.source === source).map((chunk) => chunk.bytes)

@@ -4,10 +4,9 @@
 import * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import { identity } from "effect/Function"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
+import { type Folder, isSameFile, refused, statIfThere } from "./folder.ts"
 import { joined } from "./scratch.ts"
 
 type FileName = "stdout.log" | "stderr.log" | "order.bin"
@@ -17,7 +16,7 @@ interface KnownFile {
   /** What it is called now. */
   name: string
   /** By which it is known from another of the same name. */
-  inode: Option.Option<number>
+  ino: Option.Option<number>
 }
 
 /** What is to be written to one file, and where. */
@@ -27,23 +26,28 @@ export interface Part {
   readonly bytes: ReadonlyArray<Uint8Array>
 }
 
+/** From how many bytes on it is quicker to write to several files at once, though that takes more CPU time. */
+const muchToWrite = 64 * 1024
+
 export class SegmentFiles {
-  private readonly directory: string
+  private readonly folder: Folder
   private readonly known = new Map<FileName, KnownFile>()
-  /** The files that are open, to be written. */
-  private readonly open = new Map<FileName, FileSystem.File>()
-  private scope: Scope.CloseableScope | undefined
   private removed = false
   /** Files are opened and renamed one at a time: the name that one has lost is soon that of another. */
   private readonly naming = Effect.unsafeMakeSemaphore(1)
+  /** By these the files that are open are known. */
+  private readonly owners = { "stdout.log": {}, "stderr.log": {}, "order.bin": {} }
 
-  constructor(directory: string) {
-    this.directory = directory
+  constructor(folder: Folder) {
+    this.folder = folder
   }
 
-  /** Writes parts, each to another file; those files stay open. */
-  write(fs: FileSystem.FileSystem, parts: ReadonlyArray<Part>): Effect.Effect<void, PlatformError.PlatformError> {
-    return atOnce(parts, (part) => this.writePart(fs, part)).pipe(
+  /** Writes parts, each to another file; those files stay open for a while. */
+  write(parts: ReadonlyArray<Part>): Effect.Effect<void, PlatformError.PlatformError> {
+    const writing = sizeOf(parts) < muchToWrite
+      ? Effect.forEach(parts, (part) => this.writePart(part), { discard: true })
+      : atOnce(parts, (part) => this.writePart(part))
+    return writing.pipe(
       Effect.tapErrorCause(() => this.rest),
       // What is made must be known, to be removed.
       Effect.uninterruptible
@@ -52,47 +56,56 @@ export class SegmentFiles {
 
   /** Closes what is open. */
   get rest(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const { scope } = this
-      this.scope = undefined
-      this.open.clear()
-      return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
-    })
+    return Effect.suspend(() =>
+      atOnce(Array.from(this.known.keys()), (name) => this.folder.openFiles.close(this.owners[name]))
+    )
   }
 
-  /** Puts a number into the names, and closes what is open. */
-  rename(fs: FileSystem.FileSystem, number: string): Effect.Effect<void, PlatformError.PlatformError> {
-    const rename = ([file, known]: [FileName, KnownFile]) => {
+  /** Puts a number into the names, and closes what is open. Nothing that has such a name already is overwritten. */
+  rename(number: string): Effect.Effect<void, PlatformError.PlatformError> {
+    const { fs, path: folder } = this.folder
+    const rename = (file: FileName, known: KnownFile) => {
       const name = file.replace(".", `.${number}.`)
-      return Effect.map(fs.rename(this.path(file), `${this.directory}/${name}`), () => {
+      const to = `${folder}/${name}`
+      return Effect.gen(this, function*() {
+        yield* this.checkFile(file, yield* fs.stat(this.path(file)))
+        if (Option.isSome(yield* statIfThere(fs, to))) return yield* refused(to, "there is something of this name")
+        yield* fs.rename(this.path(file), to)
         known.name = name
       })
     }
-    const renames = Effect.suspend(() => atOnce(Array.from(this.known), rename))
-    return Effect.uninterruptible(atOnce([this.rest, this.naming.withPermits(1)(renames)], identity))
+    const renames = Effect.suspend(() => atOnce(Array.from(this.known), ([file, known]) => rename(file, known)))
+    const renaming = this.naming.withPermits(1)(Effect.zipRight(this.folder.check, renames))
+    return Effect.uninterruptible(Effect.zip(this.rest, renaming, { concurrent: true }))
   }
 
-  remove(fs: FileSystem.FileSystem): Effect.Effect<void, PlatformError.PlatformError> {
+  /** Removes the files, but nothing that somebody else has put in their place. */
+  get remove(): Effect.Effect<void, PlatformError.PlatformError> {
+    const { fs } = this.folder
+    const removeFile = (file: FileName) =>
+      Effect.flatMap(statIfThere(fs, this.path(file)), (found) =>
+        Option.isNone(found)
+          ? Effect.void
+          : Effect.zipRight(this.checkFile(file, found.value), fs.remove(this.path(file), { force: true })))
+    const removeAll = Effect.forEach(this.known.keys(), removeFile, { discard: true })
     return Effect.suspend(() => {
       this.removed = true
       return Effect.zipRight(
         this.rest,
-        Effect.forEach(this.known.keys(), (name) => fs.remove(this.path(name), { force: true }), { discard: true })
+        Effect.flatMap(this.folder.isThere, (isThere) => isThere ? removeAll : Effect.void)
       )
     })
   }
 
   /** So many bytes of a file, or an error. */
-  read(
-    fs: FileSystem.FileSystem,
-    name: FileName,
-    position: number,
-    length: number
-  ): Effect.Effect<Uint8Array, PlatformError.PlatformError> {
+  read(name: FileName, position: number, length: number): Effect.Effect<Uint8Array, PlatformError.PlatformError> {
+    const { fs, openFiles } = this.folder
     return Effect.scoped(Effect.gen(this, function*() {
-      const file = yield* this.naming.withPermits(1)(Effect.suspend(() => fs.open(this.path(name), { flag: "r" })))
+      const open = Effect.suspend(() => fs.open(this.path(name), { flag: "r" }))
+      const file = yield* openFiles.patiently(this.naming.withPermits(1)(open))
       // What is open now stays readable; but a name, and the inode, of what was removed may be those of another.
-      if (!this.isSame(name, yield* file.stat) || this.removed) return yield* truncated(this.path(name))
+      yield* this.checkFile(name, yield* file.stat)
+      if (this.removed) return yield* truncated(this.path(name))
       yield* file.seek(FileSystem.Size(position), "start")
       const bytes = new Uint8Array(length)
       let filled = 0
@@ -106,53 +119,54 @@ export class SegmentFiles {
   }
 
   private path(name: FileName): string {
-    return `${this.directory}/${this.known.get(name)?.name ?? name}`
+    return `${this.folder.path}/${this.known.get(name)?.name ?? name}`
   }
 
   /** Writes on at the end of what was written. Nobody else's file is touched, and none is taken for what it was. */
-  private writePart(
-    fs: FileSystem.FileSystem,
-    { at, bytes, name }: Part
-  ): Effect.Effect<void, PlatformError.PlatformError> {
-    return Effect.gen(this, function*() {
-      const path = this.path(name)
-      const open = this.open.get(name)
-      const file = open ?? (yield* this.openFile(fs, name))
-      // By its name, if it was open already: what was deleted or replaced can still be written to, but not be read.
-      const info = yield* open === undefined ? file.stat : fs.stat(path)
-      if (info.size < at || !this.isSame(name, info)) return yield* truncated(path)
-      yield* file.seek(FileSystem.Size(at), "start")
-      yield* joined(bytes, (all) => file.writeAll(all))
-    })
+  private writePart({ at, bytes, name }: Part): Effect.Effect<void, PlatformError.PlatformError> {
+    const { fs, openFiles } = this.folder
+    return openFiles.use(
+      this.owners[name],
+      this.openFile(name),
+      (file, wasOpen) =>
+        Effect.gen(this, function*() {
+          // By its name, if it was open already: what was deleted or replaced can still be written to, but not be read.
+          const info = yield* wasOpen ? fs.stat(this.path(name)) : file.stat
+          yield* this.checkFile(name, info)
+          if (info.size < at) return yield* truncated(this.path(name))
+          yield* file.seek(FileSystem.Size(at), "start")
+          yield* joined(bytes, (all) => file.writeAll(all))
+        })
+    )
   }
 
-  private openFile(
-    fs: FileSystem.FileSystem,
-    name: FileName
-  ): Effect.Effect<FileSystem.File, PlatformError.PlatformError> {
-    return Effect.gen(this, function*() {
-      // Several files may be opened at once.
-      const scope = this.scope ?? (yield* Scope.make())
-      this.scope ??= scope
-      const isNew = !this.known.has(name)
-      const file = yield* Scope.extend(
-        fs.open(this.path(name), { flag: isNew ? "wx" : "r+", mode: 0o600 }),
-        this.scope
-      )
-      if (isNew) {
-        const known: KnownFile = { name, inode: Option.none() }
+  private openFile(name: FileName): Effect.Effect<FileSystem.File, PlatformError.PlatformError, Scope.Scope> {
+    return Effect.suspend(() => {
+      const { folder } = this
+      if (this.known.has(name)) return folder.fs.open(this.path(name), { flag: "r+" })
+      return Effect.gen(this, function*() {
+        yield* folder.check
+        const file = yield* folder.fs.open(this.path(name), { flag: "wx", mode: 0o600 })
+        const known: KnownFile = { name, ino: Option.none() }
         this.known.set(name, known)
-        known.inode = (yield* file.stat).ino
-      }
-      this.open.set(name, file)
-      return file
+        known.ino = (yield* file.stat).ino
+        return file
+      })
     })
   }
 
-  private isSame(name: FileName, { ino }: FileSystem.File.Info): boolean {
-    return Option.getOrUndefined(ino) === Option.getOrUndefined(this.known.get(name)?.inode ?? Option.none())
+  /** Fails if this is not the file that was made. */
+  private checkFile(
+    name: FileName,
+    info: FileSystem.File.Info
+  ): Effect.Effect<void, PlatformError.PlatformError> {
+    const { ino = Option.none() } = this.known.get(name) ?? {}
+    return isSameFile(info, { ino }) ? Effect.void : truncated(this.path(name))
   }
 }
+
+const sizeOf = (parts: ReadonlyArray<Part>): number =>
+  parts.reduce((size, { bytes }) => bytes.reduce((size, part) => size + part.length, size), 0)
 
 /** All at once, because each step is a trip to another thread and back. */
 const atOnce = <A, B, E>(

@@ -2,54 +2,42 @@
  * The files of one job: a segment that grows, and older ones that do not.
  */
 import type * as PlatformError from "@effect/platform/Error"
-import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { OutputStoreError } from "../../JobError.ts"
-import type { OutputChunk, OutputSelection, OutputSource } from "../../Output.ts"
+import type { OutputSelection, OutputSource } from "../../Output.ts"
+import type { Folder } from "./folder.ts"
+import type { Ledger } from "./ledger.ts"
+import { type TimedChunk, timeOf } from "./runs.ts"
 import { Segment } from "./segment.ts"
 
 /** How many bytes are read at once. */
 const maxRead = 1024 * 1024
 
 export class StoredJob {
-  private readonly fs: FileSystem.FileSystem
-  private readonly directory: string
+  /** Bytes on disk. */
+  size = 0
+  private readonly folder: Folder
   private readonly segmentBytes: number
-  private readonly nextAge: () => number
+  private readonly ledger: Ledger<StoredJob>
   private readonly pinned: () => number
   /** One at a time. Readers are not kept out: they must never keep the writer waiting. */
   private readonly changes = Effect.unsafeMakeSemaphore(1)
   private segments: ReadonlyArray<Segment>
   private sealed = 0
+  private removed = false
   /** Up to here, bytes of each source are evicted. */
   private readonly gone = { stdout: 0, stderr: 0 }
 
   /** From `pinned` on nothing may be evicted. */
-  constructor(
-    fs: FileSystem.FileSystem,
-    directory: string,
-    segmentBytes: number,
-    nextAge: () => number,
-    pinned: () => number
-  ) {
-    this.fs = fs
-    this.directory = directory
+  constructor(folder: Folder, segmentBytes: number, ledger: Ledger<StoredJob>, pinned: () => number) {
+    this.folder = folder
     this.segmentBytes = segmentBytes
-    this.nextAge = nextAge
+    this.ledger = ledger
     this.pinned = pinned
-    this.segments = [this.newSegment(0)]
-  }
-
-  /** Bytes on disk. */
-  get size(): number {
-    return this.segments.reduce((size, segment) => size + segment.size, 0)
-  }
-
-  /** When its oldest segment began, among those of all jobs. */
-  get age(): number {
-    return this.first.age
+    this.segments = [new Segment(folder, 0)]
   }
 
   get isSegmented(): boolean {
@@ -64,13 +52,19 @@ export class StoredJob {
     return selection === "all" ? this.first.base : this.gone[selection]
   }
 
-  append(chunks: ReadonlyArray<OutputChunk>): Effect.Effect<void, OutputStoreError> {
+  append(chunks: ReadonlyArray<TimedChunk>): Effect.Effect<void, OutputStoreError> {
     return this.change(
       "write",
       Effect.gen(this, function*() {
-        // Not as soon as it is full: who follows a file needs time to read what is written last before its name changes.
-        if (this.last.size > 0 && this.last.size >= this.segmentBytes) yield* this.beginSegment
-        yield* this.last.append(this.fs, chunks)
+        const now = yield* Clock.currentTimeMillis
+        let rest = chunks
+        while (rest.length > 0) {
+          yield* this.prepare(rest, now)
+          const { last } = this
+          const end = rest.findIndex((chunk) => !last.takes(timeOf(chunk, now)))
+          yield* this.write(end < 0 ? rest : rest.slice(0, end), now)
+          rest = end < 0 ? [] : rest.slice(end)
+        }
       })
     )
   }
@@ -83,14 +77,14 @@ export class StoredJob {
     selection: OutputSelection,
     from: number,
     to: number
-  ): Effect.Effect<ReadonlyArray<OutputChunk>, OutputStoreError> {
+  ): Effect.Effect<ReadonlyArray<TimedChunk>, OutputStoreError> {
     return wrap(
       "read",
       Effect.gen(this, function*() {
         for (const segment of this.segments) {
           if (segment.end <= from) continue
           if (segment.base >= to) break
-          const chunks = yield* this.unlessEvicted(segment, segment.read(this.fs, selection, from, to, maxRead))
+          const chunks = yield* this.unlessEvicted(segment, segment.read(selection, from, to, maxRead))
           // Nothing beyond what is missing: there must be no gap.
           if (Option.isNone(chunks)) return []
           if (chunks.value.length > 0) return chunks.value
@@ -113,22 +107,23 @@ export class StoredJob {
       Effect.suspend(() => {
         const { first } = this
         // Before the files are: whoever misses one sees that it was evicted.
-        this.segments = this.isSegmented ? this.segments.slice(1) : [this.newSegment(first.end)]
+        this.segments = this.isSegmented ? this.segments.slice(1) : [new Segment(this.folder, first.end)]
         this.gone.stdout = Math.max(this.gone.stdout, first.endOf.stdout)
         this.gone.stderr = Math.max(this.gone.stderr, first.endOf.stderr)
-        return first.remove(this.fs)
+        this.forget(first)
+        return first.remove
       })
     )
   }
 
   get remove(): Effect.Effect<void, OutputStoreError> {
-    return this.change(
-      "remove",
-      Effect.zipRight(
-        Effect.suspend(() => this.last.rest),
-        this.fs.remove(this.directory, { recursive: true, force: true })
-      )
-    )
+    return Effect.suspend(() => {
+      // At once, for what waits for a disk that hangs is no longer anybody's.
+      this.removed = true
+      this.segments.forEach((segment) => this.forget(segment))
+      const { last } = this
+      return this.change("remove", Effect.zipRight(last.rest, this.folder.remove))
+    })
   }
 
   private get first(): Segment {
@@ -139,25 +134,41 @@ export class StoredJob {
     return this.segments[this.segments.length - 1] as Segment
   }
 
-  private get beginSegment(): Effect.Effect<void, PlatformError.PlatformError> {
-    return Effect.gen(this, function*() {
-      yield* this.last.seal(this.fs, ++this.sealed)
-      this.segments = [...this.segments, this.newSegment(this.last.end)]
+  /** Begins the next segment if the last one is full, or cannot hold what comes. */
+  private prepare(chunks: ReadonlyArray<TimedChunk>, now: number): Effect.Effect<void, PlatformError.PlatformError> {
+    const { last } = this
+    const [first] = chunks
+    // Not as soon as it is full: who follows a file needs time to read what is written last before its name changes.
+    const isFull = last.size > 0 && last.size >= this.segmentBytes
+    if (!isFull && (first === undefined || last.takes(timeOf(first, now)))) return Effect.void
+    return Effect.map(last.seal(++this.sealed), () => {
+      this.segments = [...this.segments, new Segment(this.folder, last.end)]
     })
   }
 
-  private newSegment(base: number): Segment {
-    return new Segment(this.directory, base, this.nextAge())
+  private write(chunks: ReadonlyArray<TimedChunk>, now: number): Effect.Effect<void, PlatformError.PlatformError> {
+    const { last } = this
+    const before = last.size
+    return Effect.map(last.append(chunks, now), () => {
+      if (this.removed) return
+      this.size += last.size - before
+      this.ledger.add(last, this, last.size - before)
+    })
+  }
+
+  private forget(segment: Segment): void {
+    this.size -= segment.size
+    this.ledger.delete(segment)
   }
 
   private tailOf(source: OutputSource, bytes: number, to: number): Effect.Effect<number, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
       let missing = bytes
       for (const segment of this.segments.filter((segment) => segment.base < to).reverse()) {
-        const count = yield* this.unlessEvicted(segment, segment.countBefore(this.fs, source, to))
+        const count = yield* this.unlessEvicted(segment, segment.countBefore(source, to))
         if (Option.isNone(count)) break
         if (count.value >= missing) {
-          const offset = segment.offsetOf(this.fs, source, count.value - missing)
+          const offset = segment.offsetOf(source, count.value - missing)
           return Option.getOrElse(yield* this.unlessEvicted(segment, offset), () => this.start(source))
         }
         missing -= count.value

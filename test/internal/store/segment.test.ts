@@ -7,9 +7,13 @@ import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
+import { identity } from "effect/Function"
 import * as Fs from "node:fs"
+import { Directory, type Folder } from "../../../src/internal/store/folder.ts"
+import { OpenFiles } from "../../../src/internal/store/openFiles.ts"
 import { Segment } from "../../../src/internal/store/segment.ts"
 import type { OutputChunk, OutputSelection, OutputSource } from "../../../src/Output.ts"
+import * as OrderFiles from "../../fixtures/orderFiles.ts"
 import { numbers, size } from "../../fixtures/sizes.ts"
 
 const selections: ReadonlyArray<OutputSelection> = ["all", "stdout", "stderr"]
@@ -68,12 +72,18 @@ class Written {
   }
 }
 
-const withDirectory = <A, E>(
-  body: (fs: FileSystem.FileSystem, directory: string) => Effect.Effect<A, E>
+const withFolder = <A, E>(
+  body: (folder: Folder) => Effect.Effect<A, E>,
+  change: (fs: FileSystem.FileSystem) => FileSystem.FileSystem = identity
 ) =>
   Effect.scoped(Effect.gen(function*() {
     const fs = yield* FileSystem.FileSystem
-    return yield* body(fs, yield* fs.makeTempDirectoryScoped({ prefix: "joblib-" }))
+    const directory = new Directory(
+      change(fs),
+      yield* OpenFiles.make(),
+      yield* fs.makeTempDirectoryScoped({ prefix: "joblib-" })
+    )
+    return yield* body(yield* directory.makeFolder("job"))
   })).pipe(Effect.provide(NodeContext.layer))
 
 const { constantFrom, integer, oneof, tuple } = FastCheck
@@ -119,7 +129,6 @@ const countReads = (file: FileSystem.File, add: (bytes: number) => void): FileSy
 
 /** Everything that can be asked of a segment, at these places. */
 const checkReads = (
-  fs: FileSystem.FileSystem,
   segment: Segment,
   written: Written,
   ratios: ReadonlyArray<readonly [number, number]>
@@ -132,13 +141,13 @@ const checkReads = (
       const to = from + Math.round((end - from) * b / 1000)
       for (const selection of selections) {
         const maxBytes = [1024 * 1024, 100, 1][i % 3] ?? 1
-        const chunks = yield* segment.read(fs, selection, from, to, maxBytes)
+        const chunks = yield* segment.read(selection, from, to, maxBytes)
         written.check(chunks, selection, from, to, maxBytes)
         if (selection === "all") continue
-        const count = yield* segment.countBefore(fs, selection, from)
+        const count = yield* segment.countBefore(selection, from)
         assert.strictEqual(count, written.count(selection, base, from))
         if (count < written.count(selection, base, end)) {
-          const offset = yield* segment.offsetOf(fs, selection, count)
+          const offset = yield* segment.offsetOf(selection, count)
           assert.strictEqual(written.count(selection, base, offset), count)
           assert.isTrue(written.has(selection, offset))
         }
@@ -146,129 +155,122 @@ const checkReads = (
     }
   })
 
-/** The log, put together from its files by nothing but what their documentation says. */
+/** The log, put together from its files. */
 const restore = (directory: string, suffix = "") => {
   const read = (name: string) => {
     const path = `${directory}/${name}`
     return Fs.existsSync(path) ? Fs.readFileSync(path) : Buffer.alloc(0)
   }
   const files = { stdout: read(`stdout${suffix}.log`), stderr: read(`stderr${suffix}.log`) }
-  const order = read(`order${suffix}.bin`)
-  const positions = { stdout: 0, stderr: 0 }
-  const parts: Array<Uint8Array> = []
-  for (let i = 0; i < order.length; i += 4) {
-    const record = order.readUInt32LE(i)
-    const source = record >= 0x8000_0000 ? "stderr" : "stdout"
-    const start = positions[source]
-    positions[source] += record & 0x7fff_ffff
-    parts.push(files[source].subarray(start, positions[source]))
-  }
-  return Buffer.concat(parts)
+  return OrderFiles.merge(read(`order${suffix}.bin`), files)
 }
+
+/** When everything was written, where that does not matter. */
+const now = 1_700_000_000_000
 
 describe("Segment", () => {
   it.effect(
     "reads back what was written, from anywhere, of either source, before and after it is sealed",
     () =>
       Effect.forEach(inputs, ([batches, ratios, base]) =>
-        withDirectory((fs, directory) =>
+        withFolder((folder) =>
           Effect.gen(function*() {
             const written = new Written(base)
-            const segment = new Segment(directory, base, 0)
+            const segment = new Segment(folder, base)
             for (const batch of batches) {
-              yield* segment.append(fs, batch.map(([source, length]) => written.add(source, length)))
+              yield* segment.append(batch.map(([source, length]) => written.add(source, length)), now)
             }
-            yield* checkReads(fs, segment, written, ratios)
+            yield* checkReads(segment, written, ratios)
             for (const source of ["stdout", "stderr"] as const) {
               const last = written.sources.lastIndexOf(source)
               assert.strictEqual(segment.endOf[source], last < 0 ? 0 : base + last + 1)
             }
-            assert.deepStrictEqual(restore(directory), Buffer.from(written.bytes))
+            assert.deepStrictEqual(restore(folder.path), Buffer.from(written.bytes))
             assert.strictEqual(
               segment.size,
-              Fs.readdirSync(directory).reduce((size, name) => size + Fs.statSync(`${directory}/${name}`).size, 0)
+              Fs.readdirSync(folder.path).reduce((size, name) => size + Fs.statSync(`${folder.path}/${name}`).size, 0)
             )
-            yield* segment.seal(fs, 7)
-            yield* checkReads(fs, segment, written, ratios)
-            assert.deepStrictEqual(restore(directory, ".000007"), Buffer.from(written.bytes))
-            yield* segment.remove(fs)
-            assert.deepStrictEqual(Fs.readdirSync(directory), [])
+            yield* segment.seal(7)
+            yield* checkReads(segment, written, ratios)
+            assert.deepStrictEqual(restore(folder.path, ".000007"), Buffer.from(written.bytes))
+            yield* segment.remove
+            assert.deepStrictEqual(Fs.readdirSync(folder.path), [])
           })
         ), { discard: true }),
     30_000
   )
 
   it.effect("readers that come while it is sealed and the next begins get its bytes", () =>
-    withDirectory((fs, directory) =>
+    withFolder((folder) =>
       Effect.gen(function*() {
         for (let number = 1; number <= 20; number++) {
           const written = new Written(0)
-          const segment = new Segment(directory, 0, 0)
-          yield* segment.append(fs, [written.add("stdout", 100), written.add("stderr", 100)])
-          const next = new Segment(directory, written.end, 0)
+          const segment = new Segment(folder, 0)
+          yield* segment.append([written.add("stdout", 100), written.add("stderr", 100)], now)
+          const next = new Segment(folder, written.end)
           const others = new Written(written.end + 1)
           const change = Effect.zipRight(
-            segment.seal(fs, number),
-            next.append(fs, [others.add("stderr", 50), others.add("stdout", 50)])
+            segment.seal(number),
+            next.append([others.add("stderr", 50), others.add("stdout", 50)], now)
           )
           const reads = numbers(20).map((i) =>
             Effect.map(
-              Effect.zipRight(i % 2 === 0 ? Effect.void : Effect.yieldNow(), segment.read(fs, "all", i, 200, 1000)),
+              Effect.zipRight(i % 2 === 0 ? Effect.void : Effect.yieldNow(), segment.read("all", i, 200, 1000)),
               (chunks) => written.check(chunks, "all", i, 200, 1000)
             )
           )
           yield* Effect.all([...reads.slice(0, 10), change, ...reads.slice(10)], { concurrency: "unbounded" })
-          yield* next.remove(fs)
+          yield* next.remove
         }
       })
     ))
 
-  it.effect("a source that is rare is found without reading what the other wrote", () =>
-    withDirectory((fs, directory) =>
+  it.effect("a source that is rare is found without reading what the other wrote", () => {
+    let bytesRead = 0
+    const counting = (fs: FileSystem.FileSystem): FileSystem.FileSystem => ({
+      ...fs,
+      open: (path, options) => Effect.map(fs.open(path, options), (file) => countReads(file, (n) => bytesRead += n))
+    })
+    return withFolder((folder) =>
       Effect.gen(function*() {
-        let bytesRead = 0
-        const counting: typeof fs = {
-          ...fs,
-          open: (path, options) => Effect.map(fs.open(path, options), (file) => countReads(file, (n) => bytesRead += n))
-        }
         const written = new Written(0)
-        const segment = new Segment(directory, 0, 0)
-        yield* segment.append(fs, numbers(20_000).map((n) => written.add(n % 2 === 0 ? "stdout" : "stderr", 1)))
-        for (let i = 0; i < 10; i++) yield* segment.append(fs, [written.add("stdout", 50_000)])
-        yield* segment.append(fs, [written.add("stderr", 3)])
-        const chunks = yield* segment.read(counting, "stderr", 20_000, written.end, 1024 * 1024)
+        const segment = new Segment(folder, 0)
+        yield* segment.append(numbers(20_000).map((n) => written.add(n % 2 === 0 ? "stdout" : "stderr", 1)), now)
+        for (let i = 0; i < 10; i++) yield* segment.append([written.add("stdout", 50_000)], now)
+        yield* segment.append([written.add("stderr", 3)], now)
+        const chunks = yield* segment.read("stderr", 20_000, written.end, 1024 * 1024)
         written.check(chunks, "stderr", 20_000, written.end, 1024 * 1024)
         assert.strictEqual(chunks[0]?.bytes.length, 3)
-        assert.isAtMost(bytesRead, 4096 * 4 + 3)
-      })
-    ))
+        assert.isAtMost(bytesRead, 4096 * 8 + 3)
+      }), counting)
+  })
 
   for (const name of ["stdout.log", "order.bin"]) {
     it.effect(`a file that is there already stays as it is: ${name}`, () =>
-      withDirectory((fs, directory) =>
+      withFolder((folder) =>
         Effect.gen(function*() {
-          Fs.writeFileSync(`${directory}/${name}`, "of somebody else")
-          const segment = new Segment(directory, 0, 0)
-          const error = yield* Effect.flip(segment.append(fs, [new Written(0).add("stdout", 10)]))
+          Fs.writeFileSync(`${folder.path}/${name}`, "of somebody else")
+          const segment = new Segment(folder, 0)
+          const error = yield* Effect.flip(segment.append([new Written(0).add("stdout", 10)], now))
           assert.include(error, { _tag: "SystemError", reason: "AlreadyExists" })
-          assert.strictEqual(Fs.readFileSync(`${directory}/${name}`, "utf8"), "of somebody else")
+          assert.strictEqual(Fs.readFileSync(`${folder.path}/${name}`, "utf8"), "of somebody else")
           assert.strictEqual(segment.end, 0)
-          yield* segment.remove(fs)
-          assert.deepStrictEqual(Fs.readdirSync(directory), [name])
+          yield* segment.remove
+          assert.deepStrictEqual(Fs.readdirSync(folder.path), [name])
         })
       ))
   }
 
   it.effect("what somebody else appends is written over, and never read as the job's", () =>
-    withDirectory((fs, directory) =>
+    withFolder((folder) =>
       Effect.gen(function*() {
         const written = new Written(0)
-        const segment = new Segment(directory, 0, 0)
-        yield* segment.append(fs, [written.add("stdout", 10)])
-        Fs.appendFileSync(`${directory}/stdout.log`, "xyz")
-        yield* segment.append(fs, [written.add("stdout", 10)])
-        written.check(yield* segment.read(fs, "all", 0, 20, 100), "all", 0, 20, 100)
-        assert.deepStrictEqual(restore(directory), Buffer.from(written.bytes))
+        const segment = new Segment(folder, 0)
+        yield* segment.append([written.add("stdout", 10)], now)
+        Fs.appendFileSync(`${folder.path}/stdout.log`, "xyz")
+        yield* segment.append([written.add("stdout", 10)], now)
+        written.check(yield* segment.read("all", 0, 20, 100), "all", 0, 20, 100)
+        assert.deepStrictEqual(restore(folder.path), Buffer.from(written.bytes))
       })
     ))
 
@@ -287,15 +289,15 @@ describe("Segment", () => {
   for (const name of ["stdout.log", "order.bin"]) {
     for (const [damage, inflict] of damages) {
       it.effect(`a file that was ${damage} fails both reads and writes, and gives no wrong bytes: ${name}`, () =>
-        withDirectory((fs, directory) =>
+        withFolder((folder) =>
           Effect.gen(function*() {
             const written = new Written(0)
-            const segment = new Segment(directory, 0, 0)
-            yield* segment.append(fs, [written.add("stdout", 10), written.add("stderr", 10)])
-            inflict(`${directory}/${name}`)
-            const read = yield* Effect.flip(segment.read(fs, "all", 0, 20, 100))
+            const segment = new Segment(folder, 0)
+            yield* segment.append([written.add("stdout", 10), written.add("stderr", 10)], now)
+            inflict(`${folder.path}/${name}`)
+            const read = yield* Effect.flip(segment.read("all", 0, 20, 100))
             assert.strictEqual(read._tag, "SystemError")
-            const write = yield* Effect.flip(segment.append(fs, [written.add("stdout", 10)]))
+            const write = yield* Effect.flip(segment.append([written.add("stdout", 10)], now))
             assert.strictEqual(write._tag, "SystemError")
             assert.strictEqual(segment.end, 20)
           })
@@ -304,30 +306,30 @@ describe("Segment", () => {
   }
 
   it.effect("after a seal that failed half-way everything can still be read", () =>
-    withDirectory((fs, directory) =>
+    withFolder((folder) =>
       Effect.gen(function*() {
         const written = new Written(0)
-        const segment = new Segment(directory, 0, 0)
-        yield* segment.append(fs, [written.add("stdout", 10), written.add("stderr", 10)])
-        Fs.mkdirSync(`${directory}/stderr.000001.log`)
-        yield* Effect.flip(segment.seal(fs, 1))
-        assert.deepStrictEqual(Fs.readdirSync(directory).sort(), [
+        const segment = new Segment(folder, 0)
+        yield* segment.append([written.add("stdout", 10), written.add("stderr", 10)], now)
+        Fs.mkdirSync(`${folder.path}/stderr.000001.log`)
+        yield* Effect.flip(segment.seal(1))
+        assert.deepStrictEqual(Fs.readdirSync(folder.path).sort(), [
           "order.000001.bin",
           "stderr.000001.log",
           "stderr.log",
           "stdout.000001.log"
         ])
-        written.check(yield* segment.read(fs, "all", 0, 20, 100), "all", 0, 20, 100)
+        written.check(yield* segment.read("all", 0, 20, 100), "all", 0, 20, 100)
       })
     ))
 
   it.effect("its files are its owner's alone", () =>
-    withDirectory((fs, directory) =>
+    withFolder((folder) =>
       Effect.gen(function*() {
         const written = new Written(0)
-        yield* new Segment(directory, 0, 0).append(fs, [written.add("stdout", 10), written.add("stderr", 10)])
+        yield* new Segment(folder, 0).append([written.add("stdout", 10), written.add("stderr", 10)], now)
         for (const name of ["stdout.log", "stderr.log", "order.bin"]) {
-          assert.strictEqual(Fs.statSync(`${directory}/${name}`).mode & 0o777, 0o600)
+          assert.strictEqual(Fs.statSync(`${folder.path}/${name}`).mode & 0o777, 0o600)
         }
       })
     ))
