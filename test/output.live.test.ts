@@ -437,16 +437,18 @@ describe("what a late reader gets", () => {
 
   test("by polling 9 MB in steps of 30 KB while the job writes, characters cut everywhere: exactly the text", (jobs) =>
     Effect.gen(function*() {
-      const id = yield* jobs.start(JobSpec.make({
-        command: process.execPath,
-        args: [
-          "-e",
-          `
+      const id = yield* jobs.start(
+        JobSpec.make({
+          command: process.execPath,
+          args: [
+            "-e",
+            `
           const fs = require("fs"); const bytes = Buffer.from("aé€😀\\n".repeat(5000)); let n = 0
           for (let written = 0; written < 9e6; written += bytes.length)
             for (let i = 0; i < bytes.length; i += 1009) fs.writeSync(n++ % 7 ? 1 : 2, bytes.subarray(i, i + 1009))`
-        ]
-      }))
+          ]
+        }).pipe(Effect.provideService(JobCoordinator.JobCoordinator, jobs))
+      )
       const texts = { stdout: "", stderr: "" }
       let page = yield* OutputCursor.read(id, OutputCursor.make(), { maxBytes: 30_000 })
       while (true) {
