@@ -447,7 +447,7 @@ describe("what a late reader gets", () => {
           for (let written = 0; written < 9e6; written += bytes.length)
             for (let i = 0; i < bytes.length; i += 1009) fs.writeSync(n++ % 7 ? 1 : 2, bytes.subarray(i, i + 1009))`
           ]
-        }).pipe(Effect.provideService(JobCoordinator.JobCoordinator, jobs))
+        })
       )
       const texts = { stdout: "", stderr: "" }
       let page = yield* OutputCursor.read(id, OutputCursor.make(), { maxBytes: 30_000 })
@@ -460,7 +460,7 @@ describe("what a late reader gets", () => {
       const whole = yield* jobs.output(id).pipe(Output.collect())
       assert.isAbove(whole.stdout.length + whole.stderr.length, 4e6)
       assert.isTrue(texts.stdout === whole.stdout && texts.stderr === whole.stderr)
-    }))
+    }).pipe(Effect.provideService(JobCoordinator.JobCoordinator, jobs)))
 })
 
 describe("subscriptions to a silent job", () => {
