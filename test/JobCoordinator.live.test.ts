@@ -294,7 +294,8 @@ describe("backpressure", () => {
       const written = Effect.map(jobs.info(id), (info) => info.output.stdoutBytes)
       let read = 0
       for (let i = 0; i < 10; i++) {
-        while ((yield* written) < read + 1_000_000) yield* Effect.sleep(1)
+        // A read is kept whole as long as the reader is within it.
+        while ((yield* written) < read + 900_000) yield* Effect.sleep(1)
         yield* Effect.sleep(5)
         assert.isBelow((yield* written) - read, 1_200_000)
         for (const { bytes, offset } of yield* pull) {

@@ -721,7 +721,7 @@ describe("readers of what memory has lost", () => {
     return { reads, hooks }
   }
 
-  it.scopedLive("read a megabyte at once, and 100 of them at once take no more memory than 16", () =>
+  it.scopedLive("read 256 KiB at once, and 100 of them at once take no more memory than 16", () =>
     Effect.gen(function*() {
       const directory = yield* makeDirectory
       const { hooks, reads } = counting()
@@ -733,7 +733,7 @@ describe("readers of what memory has lost", () => {
       const one = new Records.Reader(bigRecords)
       yield* read(one, jobs.output(id))
       one.complete()
-      assert.isAtMost(reads.opens - before.opens, 2 * bigRecords.length / 1024 / 1024 + 8)
+      assert.isAtMost(reads.opens - before.opens, 2 * bigRecords.length / 1024 / 256 + 8)
       assert.isAtMost(reads.bytes - before.bytes, bigRecords.length + 100_000)
       const descriptors = () => Fs.readdirSync("/proc/self/fd").length
       const openBefore = descriptors()

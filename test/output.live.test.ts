@@ -23,7 +23,8 @@ import * as JobCoordinator from "../src/JobCoordinator.ts"
 import type { JobId } from "../src/JobId.ts"
 import * as JobSpec from "../src/JobSpec.ts"
 import * as NodeProcessSpawner from "../src/NodeProcessSpawner.ts"
-import type { OutputChunk } from "../src/Output.ts"
+import * as Output from "../src/Output.ts"
+import * as OutputCursor from "../src/OutputCursor.ts"
 import * as OutputStore from "../src/OutputStore.ts"
 import { hooked, type Hooks, sizeOf } from "./fixtures/fileSystems.ts"
 import * as Processes from "./fixtures/processes.ts"
@@ -63,14 +64,14 @@ const inFiles = ({ hooks = {}, ...options }: OutputStore.FileSystemOptions & { r
     Layer.provide(settings())
   )
 
-const read = <E>(reader: Records.Reader, output: Stream.Stream<OutputChunk, E>) =>
+const read = <E>(reader: Records.Reader, output: Stream.Stream<Output.OutputChunk, E>) =>
   Stream.runForEachChunk(output, (chunks) => Effect.sync(() => reader.take(chunks)))
 
 /** Reads zeros and remembers nothing but how many: they must follow each other, and be zeros. */
 class Zeros {
   position = 0
 
-  readonly take = (chunks: Iterable<OutputChunk>) => {
+  readonly take = (chunks: Iterable<Output.OutputChunk>) => {
     for (const { bytes, offset } of chunks) {
       assert.strictEqual(offset, this.position)
       this.position += bytes.length
@@ -223,7 +224,7 @@ describe("a reader that the job waits for", () => {
   /** 20 MB in a second, then as fast as it goes. */
   const slowly = (reader: Zeros, slow: number) => {
     let begin: number | undefined
-    return (chunks: Iterable<OutputChunk>) =>
+    return (chunks: Iterable<Output.OutputChunk>) =>
       Effect.suspend(() => {
         begin ??= Date.now()
         reader.take(chunks)
@@ -382,6 +383,84 @@ describe("every byte", () => {
           )
       ))
   }
+})
+
+describe("what a late reader gets", () => {
+  const script = sh(
+    "head -c 3000000 /dev/zero; sleep 0.1; printf x >&2; head -c 1000000 /dev/zero >&2; sleep 0.1; printf y"
+  )
+
+  const check = (jobs: Jobs) =>
+    Effect.gen(function*() {
+      const id = yield* jobs.start(script)
+      const early = Array.from(yield* Stream.runCollect(jobs.output(id)))
+      yield* jobs.wait(id)
+      /** When a byte came. */
+      const timeOf = (chunks: ReadonlyArray<Output.OutputChunk>, offset: number) =>
+        chunks.find((chunk) => chunk.offset <= offset && offset < chunk.offset + chunk.bytes.length)?.at.epochMillis ??
+          0
+      for (const [source, size] of [["all", 4_000_002], ["stdout", 3_000_001], ["stderr", 1_000_001]] as const) {
+        const batches = Array.from(yield* Stream.runCollect(Stream.chunks(jobs.output(id, { source }))))
+        const sizes = batches.map((batch) => Array.from(batch).reduce((size, { bytes }) => size + bytes.length, 0))
+        assert.strictEqual(sizes.reduce((a, b) => a + b, 0), size)
+        assert.isAtMost(Math.max(...sizes), 256 * 1024)
+        const chunks = batches.flatMap((batch) => Array.from(batch))
+        for (const { bytes } of chunks) assert.strictEqual(bytes.constructor, Uint8Array)
+        for (const { at, offset } of chunks) assert.isBelow(Math.abs(at.epochMillis - timeOf(early, offset)), 10)
+      }
+      assert.isAtLeast(timeOf(early, 4_000_001) - timeOf(early, 0), 150)
+    })
+
+  test("are plain bytes, 256 KiB at a time, and when they came: from memory", check)
+
+  it.scopedLive("are plain bytes, 256 KiB at a time, and when they came: from files", () =>
+    Effect.flatMap(makeDirectory, (directory) =>
+      Effect.flatMap(JobCoordinator.JobCoordinator, check).pipe(
+        Effect.provide(inFiles({ directory, window: { maxBytesPerJob: 100_000 } }))
+      )))
+
+  test("from the end of a job that writes as fast as it can, is there at once", (jobs) =>
+    Effect.gen(function*() {
+      const id = yield* jobs.start(JobSpec.make({ command: "yes" }))
+      yield* jobs.output(id).pipe(Stream.take(1), Stream.runDrain)
+      for (let i = 0; i < 10; i++) {
+        const batch = yield* jobs.output(id, { from: "end" }).pipe(
+          Stream.chunks,
+          Stream.runHead,
+          Effect.timeout("30 seconds")
+        )
+        const size = Array.from(Option.getOrThrow(batch)).reduce((size, { bytes }) => size + bytes.length, 0)
+        assert.isAtMost(size, 256 * 1024)
+      }
+      yield* jobs.stop(id)
+    }))
+
+  test("by polling 9 MB in steps of 30 KB while the job writes, characters cut everywhere: exactly the text", (jobs) =>
+    Effect.gen(function*() {
+      const id = yield* jobs.start(
+        JobSpec.make({
+          command: process.execPath,
+          args: [
+            "-e",
+            `
+          const fs = require("fs"); const bytes = Buffer.from("aé€😀\\n".repeat(5000)); let n = 0
+          for (let written = 0; written < 9e6; written += bytes.length)
+            for (let i = 0; i < bytes.length; i += 1009) fs.writeSync(n++ % 7 ? 1 : 2, bytes.subarray(i, i + 1009))`
+          ]
+        })
+      )
+      const texts = { stdout: "", stderr: "" }
+      let page = yield* OutputCursor.read(id, OutputCursor.make(), { maxBytes: 30_000 })
+      while (true) {
+        for (const { source, text } of page.output) texts[source] += text
+        if (!page.hasMore && page.hasEnded) break
+        if (!page.hasMore) yield* nextTurn
+        page = yield* OutputCursor.read(id, page.cursor, { maxBytes: 30_000 })
+      }
+      const whole = yield* jobs.output(id).pipe(Output.collect())
+      assert.isAbove(whole.stdout.length + whole.stderr.length, 4e6)
+      assert.isTrue(texts.stdout === whole.stdout && texts.stderr === whole.stderr)
+    }).pipe(Effect.provideService(JobCoordinator.JobCoordinator, jobs)))
 })
 
 describe("subscriptions to a silent job", () => {

@@ -95,7 +95,7 @@ export class Broadcaster implements Source {
     this.mailbox = mailbox
     this.scope = scope
     this.window = windowOf(shared.store, maxBytes)
-    this.log = new OutputLog(this.window, shared.budget)
+    this.log = new OutputLog(this.window, shared.budget, () => shared.clock.unsafeCurrentTimeMillis())
     this.wakeUps = new WakeUps(shared.runtime, shared.clock)
     this.subscribers = new Subscribers(this.log, shared.config, shared.subscribers)
     this.archive = this.openArchive(maxBytes)
