@@ -588,6 +588,21 @@ describe("a store that is slow", () => {
       for (const id of ids) assert.isTrue(restore(`${directory}/${id}`).equals(records), "incomplete")
     }))
 
+  it.scopedLive("after wait the files have everything, however slow the disk", () =>
+    Effect.gen(function*() {
+      const directory = yield* makeDirectory
+      const { jobs } = yield* open({
+        directory,
+        hooks: slow(Effect.sleep("50 millis")),
+        window: { maxBytesPerJob: 1024 * 1024 }
+      })
+      const ids = yield* Effect.forEach(numbers(5), () => jobs.start(Records.job(half)))
+      for (const id of ids) {
+        yield* jobs.wait(id)
+        assert.isTrue(restore(`${directory}/${id}`).equals(records), "incomplete")
+      }
+    }))
+
   it.scopedLive("one that cannot keep up slows the job, which loses nothing", () =>
     Effect.gen(function*() {
       const directory = yield* makeDirectory
