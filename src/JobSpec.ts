@@ -271,11 +271,17 @@ const isNegative = (input: unknown): boolean => {
   }
 }
 
+/** In a name of a variable that has a "=", the value begins there. */
+const withoutValue = (field: string): string => field.replace(/=[^]*/, "=…")
+
+/** Schema ends what it expects with what it found. */
+const withoutActual = (message: string): string => message.replace(/, actual [^]*/, "")
+
 const validateSpec = Schema.validateEither(JobSpec)
 
 /**
  * The spec, if all its fields are what they should be; else an error that names the first that is not, as `args.0` or
- * `stop.signal`.
+ * `stop.signal`, but holds no value: those may be secret.
  *
  * @since 0.1.0
  * @category combinators
@@ -285,7 +291,10 @@ export const validate = (spec: JobSpec): Either.Either<JobSpec, InvalidJobSpec> 
     const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
     return issue === undefined || issue.path.length === 0
       ? new InvalidJobSpec({ field: "spec", reason: "must be an object with a command" })
-      : new InvalidJobSpec({ field: issue.path.map(String).join("."), reason: issue.message })
+      : new InvalidJobSpec({
+        field: withoutValue(issue.path.map(String).join(".")),
+        reason: withoutActual(issue.message)
+      })
   })
 
 /**

@@ -50,22 +50,24 @@ read_pgid() {
   pgid=$3
 }
 
-# Asks what carries the mark to end, until all that has been asked is gone, or for as long as the grace period.
+# Asks what carries the mark to end, and waits until all that has been asked is gone, or the grace period is over. Two
+# looks: a process that is in its exec shows no environment.
 ask_marked() {
-  passes=8
-  while [ "$passes" -gt 0 ]; do
-    found=$(signal_marked TERM cat)
+  tries=8
+  while [ "$tries" -gt 0 ]; do
+    found=
+    [ "$tries" -lt 7 ] || found=$(signal_marked TERM cat)
     for pgid in $found; do groups="$groups $pgid"; done
     forget_gone
     [ "$groups" ] || break
-    passes=$((passes - 1))
+    tries=$((tries - 1))
     pause
   done
   kill -USR1 "$$"
 }
 
-# A process that is in its exec shows no environment, and one that forks may slip through a pass: the sweep is over after
-# five passes in a row without a find, or after a hundred.
+# A process may slip through a pass by its exec or by a fork: the sweep is over after five passes in a row without a find,
+# or after a hundred.
 kill_marked() {
   empty=0 passes=0
   while [ "$empty" -lt 5 ] && [ "$passes" -lt 100 ]; do

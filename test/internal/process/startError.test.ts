@@ -9,8 +9,8 @@ const elsewhere = JobSpec.make({ command: "program", cwd: "/directory" })
 
 const errno = (code: string) => Object.assign(new Error(`spawn program ${code}`), { code })
 
-const always = () => true
-const never = () => false
+const always = { canEnter: () => true, lacking: () => undefined }
+const never = { canEnter: () => false, lacking: () => undefined }
 
 const byCode: Record<string, JobStartReason> = {
   ENOENT: "NotFound",
