@@ -66,7 +66,10 @@ export interface Process {
    * that had not ended. `false`: both had.
    */
   readonly cutOutput: Effect.Effect<boolean>
-  /** Writes to standard input and waits until there is room for more; `false`: nobody reads it any more. */
+  /**
+   * Writes to standard input and waits until there is room for more; `false`: nobody reads it any more. Interrupted while
+   * it waits for those before it, it is not sent; once its own first byte could be sent, it is sent whole all the same.
+   */
   readonly writeInput: (bytes: Uint8Array) => Effect.Effect<boolean>
   /** Closes standard input. */
   readonly closeInput: Effect.Effect<void>

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { ChildProcess } from "node:child_process"
-import type { Readable } from "node:stream"
+import type { Readable, Writable } from "node:stream"
 import { Exited, Killed, type Signal } from "../../JobStatus.ts"
 import type { OutputSource } from "../../Output.ts"
 import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
@@ -14,6 +14,7 @@ export class NodeProcess implements Process {
   readonly group: Group
   private readonly child: ChildProcess
   private readonly listener: ProcessListener
+  private writing: Effect.Semaphore | undefined
   private held = 0
 
   constructor(child: ChildProcess, group: Group, listener: ProcessListener) {
@@ -56,12 +57,18 @@ export class NodeProcess implements Process {
     return Effect.zipRight(Effect.zipRight(nextTurn, nextTurn), Effect.sync(() => this.closeOutput()))
   }
 
+  /** One write after the other waits for room, and is given to Node, which keeps it even if its caller leaves, only then. */
   writeInput(bytes: Uint8Array): Effect.Effect<boolean> {
-    return Effect.async((resume) => {
-      const stdin = this.child.stdin
-      if (stdin === null || !stdin.writable) return resume(Effect.succeed(false))
-      stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
-    })
+    const { stdin } = this.child
+    if (stdin === null) return Effect.succeed(false)
+    this.writing ??= Effect.unsafeMakeSemaphore(1)
+    return this.writing.withPermits(1)(Effect.zipRight(
+      awaitRoom(stdin),
+      Effect.async<boolean>((resume) => {
+        if (!stdin.writable) return resume(Effect.succeed(false))
+        stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
+      })
+    ))
   }
 
   get closeInput(): Effect.Effect<void> {
@@ -124,6 +131,23 @@ export class NodeProcess implements Process {
     else tell()
   }
 }
+
+/** Until Node has passed on what it was given, or never will. */
+const awaitRoom = (stream: Writable): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    if (!stream.writable || !stream.writableNeedDrain) return resume(Effect.void)
+    const done = () => {
+      stop()
+      resume(Effect.void)
+    }
+    const stop = () => {
+      stream.off("drain", done)
+      stream.off("close", done)
+    }
+    stream.on("drain", done)
+    stream.on("close", done)
+    return Effect.sync(stop)
+  })
 
 const isOpen = (stream: Readable | null): boolean => stream !== null && !stream.readableEnded && !stream.destroyed
 
