@@ -15,7 +15,8 @@ import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
  * guardian, one small helper process, ends all groups should the host die; without it (`JobConfig.guardian: "off"`, or
  * when it is lost) `guarantee` is `"leader"` instead of `"group"`.
  *
- * Node does not tell of a death by a real-time signal: it shows as `Exited` with code 0.
+ * Node does not tell of a death by a real-time signal (SIGRTMIN to SIGRTMAX): it shows as `Exited` with code 0, though it
+ * is no success.
  *
  * @since 0.1.0
  * @category layers

@@ -155,7 +155,7 @@ const openInput = (process: CommandExecutor.Process, spec: JobSpec.JobSpec) =>
 const toEnded = (exit: Exit.Exit<number, unknown>): Ended =>
   Exit.isSuccess(exit)
     ? new Exited({ code: exit.value >>> 0 })
-    : new Killed({ signal: Option.getOrElse(signalIn(String(Cause.squash(exit.cause))), () => "SIGKILL" as const) })
+    : new Killed({ signal: Option.getOrElse(signalIn(String(Cause.squash(exit.cause))), () => "UNKNOWN" as const) })
 
 const signalIn = (message: string): Option.Option<Signal> =>
   Option.flatMap(

@@ -4,10 +4,11 @@
 import * as Effect from "effect/Effect"
 import type { ChildProcess } from "node:child_process"
 import type { Readable, Writable } from "node:stream"
-import { Exited, Killed, type Signal } from "../../JobStatus.ts"
+import type { Signal } from "../../JobStatus.ts"
 import type { OutputSource } from "../../Output.ts"
 import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
 import { nextTurn } from "../time/nextTurn.ts"
+import * as ExitStatus from "./exitStatus.ts"
 import type { Group } from "./processGroup.ts"
 
 export class NodeProcess implements Process {
@@ -121,9 +122,7 @@ export class NodeProcess implements Process {
 
   private onExit(code: number | null, signal: NodeJS.Signals | null): void {
     this.group.leaderHasExited()
-    const status = signal === null
-      ? new Exited({ code: code ?? 0 }, { disableValidation: true })
-      : new Killed({ signal: signal as Signal }, { disableValidation: true })
+    const status = ExitStatus.fromNode(code, signal)
     const isGone = this.group.look()
     const tell = () => this.listener.onExit(status, isGone)
     // Most pipes end within two turns of the event loop; told after that, the exit needs no timer for them.
