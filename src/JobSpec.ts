@@ -91,7 +91,8 @@ export type StopPolicy = typeof StopPolicy.Type
  * A limit that cannot be set, since it is above the host's hard limit or takes a privilege that the host does not have,
  * is an `InvalidJobSpec`. Programs that are missing or may not be executed are `JobStartError`s as ever; but a program
  * that the kernel will not execute, or one that a limit does not let start, shows as `Exited` with 126 or 127 (and
- * says on standard error why), or as `Killed`.
+ * says on standard error why), or as `Killed`. Where env(1) has no `-S`, as in busybox, a variable whose name is no
+ * identifier is an `InvalidJobSpec`: a shell could only pass it as an argument, which anybody may read.
  *
  * @since 0.1.0
  * @category models

@@ -213,6 +213,17 @@ describe("guardianScript", () => {
       yield* after.groupGone
     }))
 
+  it.scopedLive("gives nobody a list of all processes, which may be longer than arguments can be", () =>
+    Effect.gen(function*() {
+      const path = yield* programs({ grep: "[ $# -le 104 ] && exec /bin/grep \"$@\"" })
+      const guardian = yield* startScriptWith({ path })
+      const crowd = yield* Effect.replicateEffect(startJob("echo up; exec sleep 1000"), 100)
+      const marked = yield* startJob(stubborn, { [guardian.mark]: "1" })
+      guardian.input.end()
+      yield* marked.groupGone
+      for (const { pid } of crowd) assert.isTrue(Processes.isAlive(pid))
+    }))
+
   it.scopedLive("kills fifty groups that ignore SIGTERM before its sweep has seen them all", () =>
     Effect.gen(function*() {
       const path = yield* programs({ grep: "sleep 3; exec /bin/grep \"$@\"" })
