@@ -125,8 +125,26 @@ const startAdvice: Record<JobStartReason, string> = {
   Unknown: "the operating system refused"
 }
 
+const adviceOf = ({ command, path, reason }: JobStartError): string => {
+  if (path !== undefined && reason === "InvalidDirectory") {
+    return `its working directory ${JSON.stringify(path)} is missing, is not a directory, or may not be entered`
+  }
+  if (path !== undefined && reason === "NotFound") return `it takes ${JSON.stringify(path)} to run, which is missing`
+  return reason === "NotFound" && /\s/.test(command)
+    ? `${startAdvice.NotFound}; arguments belong in args, and a line for a shell takes shell: true`
+    : startAdvice[reason]
+}
+
 /**
  * The operating system did not start the program.
+ *
+ * - `command`: the program; if a line was to be run by a shell, that shell. What looks like a program and its arguments
+ *   in one is given by its first word.
+ * - `path`: what the reason is about if it is not the program itself: the directory of `InvalidDirectory`, or, with
+ *   `NotFound`, what a program that is there takes to run, such as the interpreter of a script. Else absent.
+ * - `cause`: an `Error` with the `code` and the `syscall` of the operating system, if it gave any.
+ *
+ * None of them holds arguments, environment or the line of a shell, which may be secret.
  *
  * @since 0.1.0
  * @category errors
@@ -134,10 +152,11 @@ const startAdvice: Record<JobStartReason, string> = {
 export class JobStartError extends Schema.TaggedError<JobStartError>("joblib/JobStartError")("JobStartError", {
   reason: JobStartReason,
   command: Schema.String,
+  path: Schema.optionalWith(Schema.String, { exact: true }),
   cause: Cause
 }) {
   override get message(): string {
-    return `Cannot start ${JSON.stringify(this.command)}: ${startAdvice[this.reason]} (${this.reason})`
+    return `Cannot start ${JSON.stringify(this.command)}: ${adviceOf(this)} (${this.reason})`
   }
 }
 

@@ -91,7 +91,8 @@ export type StopPolicy = typeof StopPolicy.Type
  * A limit that cannot be set, since it is above the host's hard limit or takes a privilege that the host does not have,
  * is an `InvalidJobSpec`. Programs that are missing or may not be executed are `JobStartError`s as ever; but a program
  * that the kernel will not execute, or one that a limit does not let start, shows as `Exited` with 126 or 127 (and
- * says on standard error why), or as `Killed`.
+ * says on standard error why), or as `Killed`. Where env(1) has no `-S`, as in busybox, a variable whose name is no
+ * identifier is an `InvalidJobSpec`: a shell could only pass it as an argument, which anybody may read.
  *
  * @since 0.1.0
  * @category models
@@ -271,11 +272,17 @@ const isNegative = (input: unknown): boolean => {
   }
 }
 
+/** In a name of a variable that has a "=", the value begins there. */
+const withoutValue = (field: string): string => field.replace(/=[^]*/, "=…")
+
+/** Schema ends what it expects with what it found. */
+const withoutActual = (message: string): string => message.replace(/, actual [^]*/, "")
+
 const validateSpec = Schema.validateEither(JobSpec)
 
 /**
  * The spec, if all its fields are what they should be; else an error that names the first that is not, as `args.0` or
- * `stop.signal`.
+ * `stop.signal`, but holds no value: those may be secret.
  *
  * @since 0.1.0
  * @category combinators
@@ -285,7 +292,10 @@ export const validate = (spec: JobSpec): Either.Either<JobSpec, InvalidJobSpec> 
     const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
     return issue === undefined || issue.path.length === 0
       ? new InvalidJobSpec({ field: "spec", reason: "must be an object with a command" })
-      : new InvalidJobSpec({ field: issue.path.map(String).join("."), reason: issue.message })
+      : new InvalidJobSpec({
+        field: withoutValue(issue.path.map(String).join(".")),
+        reason: withoutActual(issue.message)
+      })
   })
 
 /**

@@ -56,6 +56,23 @@ export const Signal = Schema.Literal(
 export type Signal = typeof Signal.Type
 
 /**
+ * The signal that a process died of: `"UNKNOWN"` where the platform tells that it was one, but not which. That can be
+ * seen, and not be sent.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const FatalSignal = Schema.Literal(...Signal.literals, "UNKNOWN")
+
+/**
+ * The signal that a process died of.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type FatalSignal = typeof FatalSignal.Type
+
+/**
  * The job's process has not been reaped yet.
  *
  * @since 0.1.0
@@ -64,7 +81,8 @@ export type Signal = typeof Signal.Type
 export class Running extends Schema.TaggedClass<Running>("joblib/JobStatus/Running")("Running", {}) {}
 
 /**
- * The job's process left by itself, with this code (0 to 255).
+ * The job's process left by itself, with this code (0 to 255). On Node, code 0 is also what a death by a real-time signal
+ * (SIGRTMIN to SIGRTMAX) shows as: Node tells the same of both.
  *
  * @since 0.1.0
  * @category models
@@ -79,7 +97,7 @@ export class Exited extends Schema.TaggedClass<Exited>("joblib/JobStatus/Exited"
  * @since 0.1.0
  * @category models
  */
-export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed")("Killed", { signal: Signal }) {}
+export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed")("Killed", { signal: FatalSignal }) {}
 
 /**
  * How a job ended.

@@ -12,10 +12,11 @@ import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 
 /**
  * Makes each process the leader of a process group of its own, and signals, watches and reaps the whole group. A
- * guardian, one small helper process, ends all groups should the host die; without it (`JobConfig.guardian: "off"`, or
- * when it is lost) `guarantee` is `"leader"` instead of `"group"`.
+ * guardian, one small helper process, ends all groups should the host die; without it (`JobConfig.guardian: "off"`,
+ * when it is lost, or where `/bin/sh` is missing or unable) `guarantee` is `"leader"` instead of `"group"`.
  *
- * Node does not tell of a death by a real-time signal: it shows as `Exited` with code 0.
+ * Node does not tell of a death by a real-time signal (SIGRTMIN to SIGRTMAX): it shows as `Exited` with code 0, though it
+ * is no success.
  *
  * @since 0.1.0
  * @category layers

@@ -66,7 +66,10 @@ export interface Process {
    * that had not ended. `false`: both had.
    */
   readonly cutOutput: Effect.Effect<boolean>
-  /** Writes to standard input and waits until there is room for more; `false`: nobody reads it any more. */
+  /**
+   * Writes to standard input and waits until there is room for more; `false`: nobody reads it any more. Interrupted while
+   * it waits for those before it, it is not sent; once its own first byte could be sent, it is sent whole all the same.
+   */
   readonly writeInput: (bytes: Uint8Array) => Effect.Effect<boolean>
   /** Closes standard input. */
   readonly closeInput: Effect.Effect<void>
@@ -97,7 +100,8 @@ export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<Process
  * - Only the end of the process that was started is watched: its group counts as gone when it is reaped, and what it
  *   leaves behind is left alone (`guarantee` is `"leader"`). Nothing ends the jobs of a host that died.
  * - `limits` are an `InvalidJobSpec`.
- * - The signal that killed a process is taken from the text of the executor's error; SIGKILL if none is named there.
+ * - The signal that killed a process is taken from the text of the executor's error; it is `"UNKNOWN"` if
+ *   none is named there.
  * - A directory that may not be entered is `PermissionDenied`.
  * - `writeInput` learns that nobody reads any more only by the write after.
  *

@@ -12,7 +12,7 @@ import * as Runtime from "effect/Runtime"
 import { type Action, canonical, type Program, Simulation } from "./internal/simulation/simulatedProcess.ts"
 import { JobStartError, type JobStartReason } from "./JobError.ts"
 import type { JobSpec } from "./JobSpec.ts"
-import { Exited, Killed, type Signal } from "./JobStatus.ts"
+import { Exited, type FatalSignal, Killed, type Signal } from "./JobStatus.ts"
 import type { OutputSource } from "./Output.ts"
 import { ProcessSpawner } from "./ProcessSpawner.ts"
 
@@ -95,7 +95,7 @@ export interface TraceEntry {
   readonly _tag: "Spawned" | "Signalled" | "Exited"
   readonly pid: number
   readonly command: string
-  readonly signal?: Signal
+  readonly signal?: FatalSignal
 }
 
 /**

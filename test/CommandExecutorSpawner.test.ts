@@ -119,8 +119,8 @@ describe("ProcessSpawner.layerCommandExecutor, on a fake executor", () => {
   for (
     const [message, signal] of [
       ["Process interrupted due to receipt of signal: SIGSEGV", "SIGSEGV"],
-      ["SIGNIFICANT trouble", "SIGKILL"],
-      ["no idea", "SIGKILL"]
+      ["SIGNIFICANT trouble", "UNKNOWN"],
+      ["no idea", "UNKNOWN"]
     ] as const
   ) {
     it.scoped(`takes "${message}" for ${signal}`, () =>

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
+import { inspect } from "node:util"
 import { InvalidJobSpec } from "../src/JobError.ts"
 import * as JobSpec from "../src/JobSpec.ts"
 import { assertBecomesJsonAndBack, throughJson } from "./json.ts"
@@ -149,8 +150,8 @@ describe("validate", () => {
     ["env.A", { env: { A: "\0" } }],
     ["env.A", { env: { A: 5 } }],
     ["env.A", { env: { A: undefined } }],
-    ["env.A=B", { env: { "A=B": "" } }],
-    ["env.A=B", { env: { "A=B": null } }],
+    ["env.A=…", { env: { "A=B": "" } }],
+    ["env.A=…", { env: { "A=B": null } }],
     ["env.\0", { env: { "\0": "" } }],
     ["env.", { env: { "": "" } }],
     ["extendEnv", { extendEnv: "yes" }],
@@ -204,8 +205,31 @@ describe("validate", () => {
       "Invalid job spec: timeout: must be a duration, such as \"5 seconds\", and not negative",
       "Invalid job spec: stop.signal: must be the name of a signal, such as \"SIGTERM\"",
       "Invalid job spec: stdin: must be \"ignore\" or \"pipe\"",
-      "Invalid job spec: env.A=B: must have a name that is not empty and has no \"=\" and no NUL character in it"
+      "Invalid job spec: env.A=…: must have a name that is not empty and has no \"=\" and no NUL character in it"
     ])
+  })
+
+  it("tells no value, of whatever field", () => {
+    const secret = 998_877
+    for (
+      const options of [
+        { env: { PIN: secret } },
+        { env: { [`PIN=${secret}`]: "" } },
+        { env: secret },
+        { env: [secret] },
+        { args: [secret] },
+        { args: `${secret}` },
+        { args: [`${secret}\0`] },
+        { command: { secret } },
+        { command: `${secret}\0` },
+        { cwd: secret },
+        { labels: { a: secret } },
+        { limits: { memory: -secret } }
+      ]
+    ) {
+      const error = Either.getOrThrow(Either.flip(validate({ command: "a", ...options })))
+      assert.notInclude(inspect(error) + JSON.stringify(error) + error.message, `${secret}`)
+    }
   })
 
   it("answers for what is no spec at all", () => {

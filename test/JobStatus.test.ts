@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { constants } from "node:os"
+import * as JobSpec from "../src/JobSpec.ts"
 import * as JobStatus from "../src/JobStatus.ts"
-import { assertBecomesJsonAndBack } from "./json.ts"
+import { assertBecomesJsonAndBack, throughJson } from "./json.ts"
 
 const exited = new JobStatus.Exited({ code: 3 })
 const killed = new JobStatus.Killed({ signal: "SIGTERM" })
@@ -29,6 +31,15 @@ describe("JobStatus", () => {
       "exited 3",
       "killed SIGTERM"
     ])
+  })
+
+  it("may tell of a signal that nobody knows, which cannot be sent", () => {
+    const unknown = new JobStatus.Killed({ signal: "UNKNOWN" })
+    assert.deepStrictEqual(throughJson(JobStatus.JobStatus, unknown), unknown)
+    assert.isFalse(Schema.is(JobStatus.Signal)("UNKNOWN"))
+    assert.isTrue(
+      Either.isLeft(JobSpec.validate({ ...JobSpec.make({ command: "a" }), stop: { signal: "UNKNOWN" as never } }))
+    )
   })
 
   it("knows every signal of this system", () => {

@@ -181,6 +181,21 @@ describe("NodeProcessSpawner, with real processes", () => {
     )
   })
 
+  test(
+    "a death by a real-time signal shows as Exited with code 0, as Node tells it; any other signal is told from an exit",
+    Effect.gen(function*() {
+      for (
+        const [signal, end] of [
+          ["RTMIN+3", new Exited({ code: 0 })],
+          ["STKFLT", new Killed({ signal: "SIGSTKFLT" })],
+          ["XFSZ", new Killed({ signal: "SIGXFSZ" })]
+        ] as const
+      ) {
+        expect((yield* run(JobSpec.make({ command: `kill -s ${signal} $$`, shell: "/bin/bash" }))).end).toEqual(end)
+      }
+    })
+  )
+
   describe("group", () => {
     test(
       "a signal reaches every member; one that ignores it keeps the group from being gone",

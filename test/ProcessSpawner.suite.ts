@@ -7,11 +7,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { InvalidJobSpec, JobStartError, type JobStartReason } from "../src/JobError.ts"
 import type * as JobSpec from "../src/JobSpec.ts"
 import { Exited, Killed, type Signal } from "../src/JobStatus.ts"
 import { type Guarantee, ProcessSpawner } from "../src/ProcessSpawner.ts"
+import { memoryInUse } from "./fixtures/garbage.ts"
 import { Recorder } from "./fixtures/recorder.ts"
 
 /** Programs that the suite runs, by what they do. */
@@ -350,6 +352,29 @@ export const suite = <E>(
             yield* Effect.yieldNow()
             yield* Fiber.interrupt(writer)
             expect(yield* process.isGone).toBe(false)
+          })
+        )
+
+        test(
+          "gets no write of a writer that gave up while it waited, and no memory holds it",
+          Effect.gen(function*() {
+            const { process, recorder } = yield* spawn(programs.copies)
+            yield* process.signal("SIGSTOP")
+            const before = memoryInUse()
+            const answers = yield* Effect.replicateEffect(
+              Effect.suspend(() => Effect.timeoutOption(process.writeInput(Buffer.alloc(mebibyte, "a")), "20 millis")),
+              30
+            )
+            const taken = answers.filter(Option.isSome).length
+            expect(memoryInUse() - before).toBeLessThan(8 * mebibyte)
+            yield* process.signal("SIGCONT")
+            yield* process.closeInput
+            yield* recorder.end
+            // What waits in the pipe is whole: of those that gave up, the one that it had begun with.
+            const copied = recorder.bytes("stdout").length / mebibyte
+            expect(copied).toBeGreaterThanOrEqual(taken)
+            expect(copied).toBeLessThanOrEqual(taken + 1)
+            expect(copied % 1).toBe(0)
           })
         )
 

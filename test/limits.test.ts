@@ -21,6 +21,7 @@ import * as Hosts from "./fixtures/hosts.ts"
 import * as Processes from "./fixtures/processes.ts"
 import { programs, sh } from "./fixtures/programs.ts"
 import { Recorder } from "./fixtures/recorder.ts"
+import * as Shells from "./fixtures/shells.ts"
 import { suite } from "./ProcessSpawner.suite.ts"
 import { live, mark, settings } from "./utils.ts"
 
@@ -374,8 +375,9 @@ describe("JobSpec.limits", () => {
           const plain = yield* Effect.flip(spawn(JobSpec.make(spec)))
           const limited = yield* Effect.flip(spawn(JobSpec.make({ ...spec, limits })))
           expect(limited).toBeInstanceOf(JobStartError)
-          expect(limited).toMatchObject({ reason, command: spec.command })
-          expect(plain).toMatchObject({ reason, command: spec.command })
+          const command = "shell" in spec ? spec.shell : spec.command
+          expect(limited).toMatchObject({ reason, command })
+          expect(plain).toMatchObject({ reason, command })
         })
       )
     }
@@ -410,14 +412,28 @@ describe("JobSpec.limits", () => {
         expect(stderr).toContain(file)
       }).pipe(Effect.provide(layer)))
 
-    test(
-      "save a program with \"=\" in its name, which is an InvalidJobSpec",
+    it.scopedLive("and programs of any name: env(1) takes none for a variable or an option", () =>
       Effect.gen(function*() {
-        const error = yield* Effect.flip(spawn(JobSpec.make({ command: "a=b", limits })))
-        expect(error).toMatchObject({ _tag: "InvalidJobSpec", field: "command" })
-        expect((yield* run(sh("exit 3 # a=b", { limits }))).end).toEqual(new Exited({ code: 3 }))
-      })
-    )
+        const directory = yield* temporaryDirectory
+        for (const command of ["-", "a=b", "-x", " ", "é'\""]) {
+          Fs.symlinkSync("/bin/sh", Path.join(directory, command))
+          const spec = JobSpec.make({
+            command,
+            args: ["-c", "echo \"$0\"; tr '\\0' ' ' </proc/$$/cmdline"],
+            env: { PATH: `${directory}:/usr/bin:/bin` }
+          })
+          const plain = yield* run(spec)
+          expect(plain.stdout).not.toBe("")
+          expect((yield* run({ ...spec, limits })).stdout).toBe(plain.stdout)
+          expect(
+            (yield* run({ ...spec, env: { PATH: directory }, extendEnv: false, args: ["-c", "exit 4"], limits })).end
+          ).toEqual(new Exited({ code: 4 }))
+        }
+        expect(yield* Effect.flip(spawn(JobSpec.make({ command: "c=d", limits })))).toMatchObject({
+          reason: "NotFound",
+          command: "c=d"
+        })
+      }).pipe(Effect.provide(layer)))
   })
 
   describe("leave the program as it is", () => {
@@ -475,6 +491,89 @@ describe("JobSpec.limits", () => {
         expect(second.stdout).toBe(first.stdout.replaceAll(`${first.pid}`, `${second.pid}`))
         expect(second.stdout).toMatch(new RegExp(`^sh -c .*${second.pid} ${second.pid} ${second.pid}\n$`))
       })
+    )
+  })
+
+  describe("with another /bin/sh, or another env(1)", () => {
+    /** A variable for every shell that sets, changes, drops or protects it, and for those that look at it. */
+    const environment: Record<string, string> = {
+      PATH: process.env["PATH"] ?? "/usr/bin:/bin",
+      ...Object.fromEntries(
+        ("_ BASHOPTS BASHPID BASH_ENV BASH_VERSINFO CDPATH COLUMNS DIRSTACK ENV ERRNO EUID FCEDIT FPATH GROUPS HISTFILE HOME "
+          + "HOSTNAME IFS KSHEGID LANG LC_ALL LINENO LINES LOGNAME MAIL NULLCMD OLDPWD OPTARG OPTIND PGRP PIPESTATUS "
+          + "POSIXLY_CORRECT PPID PS0 PS1 PS2 PS3 PS4 PWD RANDOM REPLY SECONDS SHELL SHELLOPTS SHLVL TMOUT TRY_BLOCK_ERROR "
+          + "TTY UID USERNAME V0 V1 YASH_VERSION ZDOTDIR argv status")
+          .split(" ").map((name, index) => [name, `${index} of '"\\$ \n="`])
+      ),
+      EMPTY: ""
+    }
+
+    const odd = {
+      "a-b": "1",
+      "-x": "2",
+      " ": "3",
+      "'\"\\": "4",
+      "é": "5",
+      "a\nb": "6",
+      "BASH_FUNC_read%%": "() { echo no; }"
+    }
+
+    /** The environment that a program gets, and its arguments before the word of its host. */
+    const start = (tools: Prologue.Tools, env: Record<string, string>) =>
+      Effect.gen(function*() {
+        const child = Prologue.spawn([], ["/usr/bin/env", "-0"], {
+          cwd: undefined,
+          env,
+          stdio: ["ignore", "pipe", "pipe"]
+        }, tools)
+        const output = new Promise<string>((resolve) => {
+          let text = ""
+          child.stdout?.on("data", (bytes) => text += bytes)
+          child.stdout?.on("close", () => resolve(text))
+        })
+        const shown = Fs.readFileSync(`/proc/${child.pid}/cmdline`, "utf8")
+        yield* Prologue.begin([], child, child.pid ?? 0)
+        const variables = (yield* Effect.promise(() => output)).split("\0").slice(0, -1)
+        return { shown, env: Object.fromEntries(variables.map((variable) => variable.split(/=([^]*)/, 2))) as unknown }
+      })
+
+    for (const shell of Shells.shells) {
+      it.scopedLive.skipIf(Shells.isMissing(shell))(
+        `a program gets the very environment that it is to have, and nobody else sees it: ${Shells.titleOf(shell)}`,
+        () =>
+          Effect.gen(function*() {
+            const sh = yield* Shells.link(shell, "sh")
+            const env = { ...environment, ...odd }
+            const program = yield* start({ shell: sh, env: "/usr/bin/env" }, env)
+            expect(program.env).toEqual(env)
+            expect(program.shown).not.toContain(" of '")
+            expect((yield* start({ shell: sh, env: "/usr/bin/env" }, {})).env).toEqual({})
+          })
+      )
+    }
+
+    it.scopedLive.skipIf(Shells.isMissing("busybox"))(
+      `where there is no env -S, the shell sets all that has a name for it: ${Shells.titleOf("busybox")}`,
+      () =>
+        Effect.gen(function*() {
+          const tools = { shell: yield* Shells.link("busybox", "sh"), env: yield* Shells.link("busybox", "env") }
+          const program = yield* start(tools, environment)
+          expect(program.env).toEqual(environment)
+          expect(program.shown).not.toContain(" of '")
+          expect((yield* start(tools, {})).env).toEqual({})
+        })
+    )
+
+    it.scopedLive.skipIf(Shells.isMissing("busybox"))(
+      `and a variable that has none is an InvalidJobSpec, not an argument: ${Shells.titleOf("busybox")}`,
+      () =>
+        Effect.gen(function*() {
+          for (const shell of ["busybox", "bash"] as const) {
+            const tools = { shell: yield* Shells.link(shell, "sh"), env: yield* Shells.link("busybox", "env") }
+            const error = yield* Effect.flip(start(tools, { PATH: "/bin", "a-b": "1" }))
+            expect(error).toMatchObject({ _tag: "InvalidJobSpec", field: "env" })
+          }
+        })
     )
   })
 

@@ -83,14 +83,10 @@ export const join = (cgroup: Cgroup, spec: JobSpec): Step => ({
   failure: () => startError(spec, new Error(`Its process cannot move into ${cgroup.path}`))
 })
 
-/** The error of a job that cannot have a cgroup. */
+/** The error of a job that cannot have a cgroup. Its cause is about the cgroup alone. */
 export const startError = (spec: JobSpec, cause: unknown): JobStartError => {
-  const { reason } = StartError.fromErrno(spec, cause, () => true)
-  return new JobStartError({
-    reason: reason === "ResourceExhausted" ? reason : "Unknown",
-    command: spec.command,
-    cause
-  })
+  const reason = StartError.reasonOf(cause) === "ResourceExhausted" ? "ResourceExhausted" : "Unknown"
+  return new JobStartError({ reason, command: StartError.nameOf(spec, reason), cause })
 }
 
 const joinCommand = ({ path }: Cgroup): string => `echo 0 >'${path.replaceAll("'", "'\\''")}/cgroup.procs'`

@@ -17,14 +17,16 @@ import { InvalidJobSpec, type JobStartError } from "../../JobError.ts"
 import * as JobSpec from "../../JobSpec.ts"
 import { type Ended, Exited, Killed, Signal } from "../../JobStatus.ts"
 import type { OutputSource } from "../../Output.ts"
-import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
 import * as StartError from "./startError.ts"
 
-export const spawn = (
-  executor: CommandExecutor.CommandExecutor,
-  spec: JobSpec.JobSpec,
-  listener: ProcessListener
-): Effect.Effect<Process, JobStartError | InvalidJobSpec, Scope.Scope> =>
+/** What a process is reported to. `ProcessSpawner`, which this is a part of, says more of it and of what comes back. */
+interface Listener {
+  readonly onOutput: (source: OutputSource, bytes: Uint8Array) => boolean
+  readonly onOutputEnd: (source: OutputSource) => void
+  readonly onExit: (status: Ended) => void
+}
+
+export const spawn = (executor: CommandExecutor.CommandExecutor, spec: JobSpec.JobSpec, listener: Listener) =>
   Effect.uninterruptible(Effect.gen(function*() {
     if (spec.limits !== undefined) {
       return yield* new InvalidJobSpec({ field: "limits", reason: "cannot be set through a CommandExecutor" })
@@ -53,7 +55,7 @@ const watch = (
   process: CommandExecutor.Process,
   scope: Scope.CloseableScope,
   spec: JobSpec.JobSpec,
-  listener: ProcessListener
+  listener: Listener
 ) =>
   Effect.gen(function*() {
     const exited = Effect.unsafeMakeLatch(false)
@@ -87,9 +89,9 @@ const watch = (
       )
     )
 
-    const result: Process = {
+    return {
       pid: process.pid,
-      signal: (signal) => Effect.forkDaemon(kill(signal)),
+      signal: (signal: Signal) => Effect.forkDaemon(kill(signal)),
       isGone: Effect.sync(() => isExited),
       awaitGone: exited.await,
       resumeOutput: Effect.zipRight(stdout.resume, stderr.resume),
@@ -98,7 +100,6 @@ const watch = (
       writeInput: input.write,
       closeInput: input.end
     }
-    return result
   })
 
 const macrotask: Effect.Effect<void> = Effect.async((resume) => {
@@ -107,7 +108,7 @@ const macrotask: Effect.Effect<void> = Effect.async((resume) => {
 })
 
 /** Reads one source to its end, its failure, or its interruption. */
-const readInto = (listener: ProcessListener, source: OutputSource, stream: Stream.Stream<Uint8Array, unknown>) => {
+const readInto = (listener: Listener, source: OutputSource, stream: Stream.Stream<Uint8Array, unknown>) => {
   const open = Effect.unsafeMakeLatch(true)
   const deliver = (bytes: Uint8Array) =>
     Effect.suspend(() => {
@@ -154,7 +155,7 @@ const openInput = (process: CommandExecutor.Process, spec: JobSpec.JobSpec) =>
 const toEnded = (exit: Exit.Exit<number, unknown>): Ended =>
   Exit.isSuccess(exit)
     ? new Exited({ code: exit.value >>> 0 })
-    : new Killed({ signal: Option.getOrElse(signalIn(String(Cause.squash(exit.cause))), () => "SIGKILL" as const) })
+    : new Killed({ signal: Option.getOrElse(signalIn(String(Cause.squash(exit.cause))), () => "UNKNOWN" as const) })
 
 const signalIn = (message: string): Option.Option<Signal> =>
   Option.flatMap(

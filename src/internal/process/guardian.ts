@@ -17,20 +17,30 @@ export interface Guardian {
   readonly register: (pgid: number) => void
   /** Belongs right after the end of the group, since its id may be taken anew. Never throws, never waits. */
   readonly unregister: (pgid: number) => void
-  /** Whether the helper runs now. */
+  /** Whether the helper runs now, and its shell can do what it must. */
   readonly isAlive: boolean
+}
+
+/** A helper process, and whether it has said that it is able. */
+interface Helper {
+  readonly child: ChildProcess
+  isReady: boolean
 }
 
 /**
  * A guardian for as long as the scope is open. A helper that cannot start or dies is started once more. If there is a
- * cgroup, all that is in it ends with the host, and so does the cgroup.
+ * cgroup, all that is in it ends with the host, and so does the cgroup. It waits for the helper to be ready, a second at
+ * most.
  */
-export const makeFor = (cgroup: string | undefined): Effect.Effect<Guardian, never, Scope.Scope> =>
+export const makeFor = (
+  cgroup: string | undefined,
+  shell = "/bin/sh"
+): Effect.Effect<Guardian, never, Scope.Scope> =>
   Effect.gen(function*() {
     const mark = `JOBLIB_${randomUUID().replaceAll("-", "_")}`
     const slots = new Map<number, number>()
     const freeSlots: Array<number> = []
-    let helper = startHelper(mark, cgroup)
+    let helper = startHelper(shell, mark, cgroup)
     let unsaid = ""
 
     /** Tells the helper something: with what it is told next, or else when this turn of the event loop is over. */
@@ -43,12 +53,12 @@ export const makeFor = (cgroup: string | undefined): Effect.Effect<Guardian, nev
     const tell = (lines: string) => {
       const text = unsaid + lines
       unsaid = ""
-      if (text !== "") helper?.stdin?.write(text)
+      if (text !== "") helper?.child.stdin?.write(text)
     }
 
     const supervise = Effect.gen(function*() {
       yield* awaitExit(helper)
-      helper = startHelper(mark, cgroup)
+      helper = startHelper(shell, mark, cgroup)
       unsaid = ""
       tell(Array.from(slots, ([pgid, slot]) => `${slot} ${pgid}\n`).join(""))
       yield* awaitExit(helper)
@@ -57,6 +67,7 @@ export const makeFor = (cgroup: string | undefined): Effect.Effect<Guardian, nev
 
     yield* Effect.addFinalizer(() => endHelper(helper))
     yield* Effect.forkScoped(Effect.interruptible(supervise))
+    yield* awaitReady(helper)
 
     return {
       mark,
@@ -74,7 +85,7 @@ export const makeFor = (cgroup: string | undefined): Effect.Effect<Guardian, nev
         tellSoon(`${slot}\n`)
       },
       get isAlive() {
-        return isRunning(helper)
+        return isRunning(helper) && helper.isReady
       }
     }
   })
@@ -87,39 +98,69 @@ export const make: Effect.Effect<Guardian, never, Scope.Scope> = makeFor(undefin
  * nothing but the path, lest it carry the mark of a host around this one. The script is no argument, so that `ps` stays
  * readable and `pkill -f sleep` does not hit it.
  */
-const startHelper = (mark: string, cgroup: string | undefined): ChildProcess | undefined => {
+const startHelper = (shell: string, mark: string, cgroup: string | undefined): Helper | undefined => {
   try {
-    const helper = spawn("/bin/sh", ["-c", "eval \"$SCRIPT\"", "joblib-guardian", `${mark}=1`, cgroup ?? ""], {
+    const child = spawn(shell, ["-c", "eval \"$SCRIPT\"", "joblib-guardian", `${mark}=1`, cgroup ?? ""], {
       cwd: "/",
       detached: true,
       env: { PATH: `/usr/bin:/bin:${process.env["PATH"] ?? ""}`, SCRIPT: guardianScript },
-      stdio: ["pipe", "ignore", "ignore"]
+      stdio: ["pipe", "pipe", "ignore"]
     })
-    helper.on("error", ignore)
-    helper.stdin?.on("error", ignore)
-    if (helper.stdin instanceof Socket) helper.stdin.unref()
-    helper.unref()
+    const helper: Helper = { child, isReady: false }
+    child.stdout?.once("data", () => {
+      helper.isReady = true
+      child.stdout.destroy()
+      child.emit(ready)
+    })
+    child.on("error", ignore)
+    child.stdout?.on("error", ignore)
+    child.stdin?.on("error", ignore)
+    if (child.stdin instanceof Socket) child.stdin.unref()
+    if (child.stdout instanceof Socket) child.stdout.unref()
+    child.unref()
     return helper
   } catch {
     return undefined
   }
 }
 
+const ready = "ready"
+
 const ignore = () => {}
 
-const isRunning = (helper: ChildProcess | undefined): helper is ChildProcess =>
-  helper?.pid !== undefined && helper.exitCode === null && helper.signalCode === null
+const isRunning = (helper: Helper | undefined): helper is Helper =>
+  helper?.child.pid !== undefined && helper.child.exitCode === null && helper.child.signalCode === null
 
-const awaitExit = (helper: ChildProcess | undefined) =>
+const awaitExit = (helper: Helper | undefined) =>
   Effect.async<void>((resume) => {
     if (!isRunning(helper)) return resume(Effect.void)
     const onExit = () => resume(Effect.void)
-    helper.once("exit", onExit)
-    return Effect.sync(() => helper.off("exit", onExit))
+    helper.child.once("exit", onExit)
+    return Effect.sync(() => helper.child.off("exit", onExit))
+  })
+
+/** For a second at most: a machine may be busy, and a guardian that comes late is one all the same. */
+const awaitReady = (helper: Helper | undefined) =>
+  Effect.async<void>((resume) => {
+    if (!isRunning(helper) || helper.isReady) return resume(Effect.void)
+    const { child } = helper
+    const done = () => {
+      stop()
+      resume(Effect.void)
+    }
+    const timer = setTimeout(done, 1000)
+    const stop = () => {
+      clearTimeout(timer)
+      child.off(ready, done)
+      child.off("exit", done)
+    }
+    child.once(ready, done)
+    child.once("exit", done)
+    return Effect.sync(stop)
   })
 
 /** All jobs have ended: there is nothing left for it to do. Not even a helper that cannot die delays the host's own end. */
-const endHelper = (helper: ChildProcess | undefined) =>
+const endHelper = (helper: Helper | undefined) =>
   Effect.async<void>((resume) => {
     if (!isRunning(helper)) return resume(Effect.void)
     const done = () => {
@@ -127,6 +168,6 @@ const endHelper = (helper: ChildProcess | undefined) =>
       resume(Effect.void)
     }
     const timer = setTimeout(done, 1000)
-    helper.once("exit", done)
-    helper.kill("SIGKILL")
+    helper.child.once("exit", done)
+    helper.child.kill("SIGKILL")
   })

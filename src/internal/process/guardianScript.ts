@@ -2,8 +2,12 @@
  * The guardian's program, in POSIX sh; `$1` is the assignment by which its jobs are marked, `$2` the cgroup that holds
  * them, or nothing.
  *
- * It reads lines of "slot pgid": from now on this slot holds that process group, or none. The end of its input is the
- * end of its host, and comes no earlier than the `exec` of a job that was just being made, for that holds the pipe too.
+ * It says "ready" once it knows that this shell can do what it must. Then it reads lines of "slot pgid": from now on this
+ * slot holds that process group, or none. The end of its input is the end of its host, and comes no earlier than the
+ * `exec` of a job that was just being made, for that holds the pipe too.
+ *
+ * Sweeps through /proc go on beside it: they may take long, or for ever, where a process is stuck in the kernel, and what
+ * it knows by its number has a deadline.
  *
  * @internal
  */
@@ -22,13 +26,11 @@ forget_gone() {
   groups=$living
 }
 
-# Signals each group that has a member with the mark, unless it is one of $groups, and makes it one: such are jobs that
-# were never registered, and what has left the group of its job. Finds nothing where there is no /proc.
+# Signals each group that has a member with the mark, unless it is one of $groups, and tells which: such are jobs that were
+# never registered, and what has left the group of its job. Each is signalled as soon as it is found, and few processes
+# share a grep, for one that hangs hides those after it. $2 is the order of the processes. Finds nothing without a /proc.
 signal_marked() {
-  marked=
-  # In "command eval" a fork that fails is an error like any other; elsewhere dash and ash would leave.
-  command eval 'marked=$(grep -ls -- "$mark" /proc/[0-9]*/environ)'
-  for environ in $marked; do
+  echo /proc/[0-9]*/environ | tr ' ' '\\n' | $2 | xargs -n 100 -P 16 grep -ls -- "$mark" | while read -r environ; do
     pgid=
     read_pgid <"\${environ%environ}stat"
     [ "$pgid" -gt 1 ] || continue
@@ -36,6 +38,7 @@ signal_marked() {
     groups="$groups $pgid"
     kill "-$1" "-$pgid"
     kill -CONT "-$pgid"
+    echo "$pgid"
   done
 }
 
@@ -43,17 +46,70 @@ signal_marked() {
 read_pgid() {
   stat=
   while read -r line; do stat=$line; done
-  set -- \${stat##*) }
+  set -- \${stat##*\\) }
   pgid=$3
 }
 
+# Asks what carries the mark to end, and waits until all that has been asked is gone, or the grace period is over. Two
+# looks: a process that is in its exec shows no environment.
+ask_marked() {
+  tries=8
+  while [ "$tries" -gt 0 ]; do
+    found=
+    [ "$tries" -lt 7 ] || found=$(signal_marked TERM cat)
+    for pgid in $found; do groups="$groups $pgid"; done
+    forget_gone
+    [ "$groups" ] || break
+    tries=$((tries - 1))
+    pause
+  done
+  kill -USR1 "$$"
+}
+
+# A process may slip through a pass by its exec or by a fork: the sweep is over after five passes in a row without a find,
+# or after a hundred.
+kill_marked() {
+  empty=0 passes=0
+  while [ "$empty" -lt 5 ] && [ "$passes" -lt 100 ]; do
+    groups=
+    found=$(signal_marked KILL "$1")
+    if [ "$found" ]; then empty=0; else empty=$((empty + 1)); fi
+    passes=$((passes + 1))
+    pause
+  done
+  kill -USR2 "$$"
+}
+
+# In "command eval" a fork that fails is an error like any other; elsewhere dash and ash would leave.
+beside() {
+  command eval '"$@" &'
+}
+
+# Where no process can be made, or "sleep" counts in seconds alone, it is busy for about as long.
 pause() {
-  command eval 'sleep 0.1'
+  command eval 'sleep 0.1' && return
+  turns=20000
+  while [ "$turns" -gt 0 ]; do turns=$((turns - 1)); done
 }
 
 kill_cgroup() {
   [ ! "$cgroup" ] || echo 1 >"$cgroup/cgroup.kill"
 }
+
+# A signal to its own group must be heard, and a group that cannot be must not be there.
+rehearse() {
+  heard=
+  trap 'heard=yes' USR1
+  groups=" $$ 999999999"
+  signal_groups USR1
+  forget_gone
+  [ "$heard" ] && [ "$groups" = " $$" ] || exit 1
+  groups=
+}
+
+rehearse
+echo ready
+exec >&2
 
 # bash leaves at a fork that fails even so: then at least the groups and the cgroup are killed.
 trap 'signal_groups KILL; kill_cgroup' EXIT
@@ -69,27 +125,28 @@ while [ "$slot" -lt "$slots" ]; do
   slot=$((slot + 1))
 done
 
+asked= swept=
+trap 'asked=yes' USR1
+trap 'swept=yes' USR2
 signal_groups TERM
 signal_groups CONT
+beside ask_marked
 tries=8
 while [ "$tries" -gt 0 ]; do
-  signal_marked TERM
   forget_gone
-  [ "$groups" ] || break
+  [ "$groups" ] || [ ! "$asked" ] || break
   tries=$((tries - 1))
-  pause || break
+  pause
 done
 signal_groups KILL
 kill_cgroup
 
-# A process that is in its exec shows no environment, and one that forks may slip through a pass: the sweep is over after
-# five passes in a row without a find, or after a hundred.
-empty=0 passes=0
-while [ "$empty" -lt 5 ] && [ "$passes" -lt 100 ]; do
-  groups=
-  signal_marked KILL
-  if [ "$groups" ]; then empty=0; else empty=$((empty + 1)); fi
-  passes=$((passes + 1))
+# A second sweep, when the first one takes long, goes the other way, to those whom that one does not reach.
+groups= sweeping= tries=300
+while [ ! "$swept" ] && [ "$tries" -gt 0 ]; do
+  [ "$sweeping" ] || { beside kill_marked cat && sweeping=yes; } || [ "$tries" -gt 290 ] || break
+  [ "$tries" -ne 280 ] || beside kill_marked 'sort -r'
+  tries=$((tries - 1))
   pause
 done
 
@@ -101,4 +158,7 @@ while [ -d "$cgroup" ] && [ "$tries" -gt 0 ]; do
   tries=$((tries - 1))
   pause
 done
+
+# A sweep that hangs goes too.
+[ "$swept" ] || kill -KILL "-$$"
 `

@@ -3,17 +3,19 @@
  */
 import * as Effect from "effect/Effect"
 import type { ChildProcess } from "node:child_process"
-import type { Readable } from "node:stream"
-import { Exited, Killed, type Signal } from "../../JobStatus.ts"
+import type { Readable, Writable } from "node:stream"
+import type { Signal } from "../../JobStatus.ts"
 import type { OutputSource } from "../../Output.ts"
 import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
 import { nextTurn } from "../time/nextTurn.ts"
+import * as ExitStatus from "./exitStatus.ts"
 import type { Group } from "./processGroup.ts"
 
 export class NodeProcess implements Process {
   readonly group: Group
   private readonly child: ChildProcess
   private readonly listener: ProcessListener
+  private writing: Effect.Semaphore | undefined
   private held = 0
 
   constructor(child: ChildProcess, group: Group, listener: ProcessListener) {
@@ -56,12 +58,18 @@ export class NodeProcess implements Process {
     return Effect.zipRight(Effect.zipRight(nextTurn, nextTurn), Effect.sync(() => this.closeOutput()))
   }
 
+  /** One write after the other waits for room, and is given to Node, which keeps it even if its caller leaves, only then. */
   writeInput(bytes: Uint8Array): Effect.Effect<boolean> {
-    return Effect.async((resume) => {
-      const stdin = this.child.stdin
-      if (stdin === null || !stdin.writable) return resume(Effect.succeed(false))
-      stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
-    })
+    const { stdin } = this.child
+    if (stdin === null) return Effect.succeed(false)
+    this.writing ??= Effect.unsafeMakeSemaphore(1)
+    return this.writing.withPermits(1)(Effect.zipRight(
+      awaitRoom(stdin),
+      Effect.async<boolean>((resume) => {
+        if (!stdin.writable) return resume(Effect.succeed(false))
+        stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
+      })
+    ))
   }
 
   get closeInput(): Effect.Effect<void> {
@@ -114,9 +122,7 @@ export class NodeProcess implements Process {
 
   private onExit(code: number | null, signal: NodeJS.Signals | null): void {
     this.group.leaderHasExited()
-    const status = signal === null
-      ? new Exited({ code: code ?? 0 }, { disableValidation: true })
-      : new Killed({ signal: signal as Signal }, { disableValidation: true })
+    const status = ExitStatus.fromNode(code, signal)
     const isGone = this.group.look()
     const tell = () => this.listener.onExit(status, isGone)
     // Most pipes end within two turns of the event loop; told after that, the exit needs no timer for them.
@@ -124,6 +130,23 @@ export class NodeProcess implements Process {
     else tell()
   }
 }
+
+/** Until Node has passed on what it was given, or never will. */
+const awaitRoom = (stream: Writable): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    if (!stream.writable || !stream.writableNeedDrain) return resume(Effect.void)
+    const done = () => {
+      stop()
+      resume(Effect.void)
+    }
+    const stop = () => {
+      stream.off("drain", done)
+      stream.off("close", done)
+    }
+    stream.on("drain", done)
+    stream.on("close", done)
+    return Effect.sync(stop)
+  })
 
 const isOpen = (stream: Readable | null): boolean => stream !== null && !stream.readableEnded && !stream.destroyed
 

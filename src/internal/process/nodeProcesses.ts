@@ -5,8 +5,7 @@ import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
 import * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
-import * as Fs from "node:fs"
-import { InvalidJobSpec, type JobStartError } from "../../JobError.ts"
+import type { InvalidJobSpec, JobStartError } from "../../JobError.ts"
 import * as JobSpec from "../../JobSpec.ts"
 import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
 import type { Cgroup } from "./cgroup.ts"
@@ -18,6 +17,7 @@ import * as Limits from "./limits.ts"
 import { NodeProcess } from "./nodeProcess.ts"
 import { ProcessGroup } from "./processGroup.ts"
 import * as ProcessTable from "./processTable.ts"
+import * as Program from "./program.ts"
 import * as Prologue from "./prologue.ts"
 import * as StartError from "./startError.ts"
 
@@ -48,20 +48,14 @@ export const make = (
         ...(cgroup === undefined ? [] : [Cgroups.join(cgroup, spec)]),
         ...(spec.limits === undefined ? [] : Limits.steps(spec.limits))
       ]
-      const program = programOf(spec)
-      if (steps.length > 0 && program[0].includes("=")) {
-        return new InvalidJobSpec({
-          field: "command",
-          reason: "must not contain \"=\" where there are limits or cgroups"
-        })
-      }
+      const program = Program.of(spec)
       let child: ChildProcess
       try {
         // Node loses the pipes of a start that runs out of descriptors after them: that may happen once, not each time.
         if (hasRunOut) Descriptors.expectEnough()
         child = spawnChild(spec, program, steps, guardian)
       } catch (cause) {
-        return Effect.fail(StartError.fromErrno(spec, cause, canEnter))
+        return Effect.fail(StartError.fromErrno(spec, cause, Program.surroundings))
       }
       if (child.pid === undefined) {
         // Out of descriptors, Node makes no streams at all, whatever the types say.
@@ -115,14 +109,9 @@ interface Started {
   readonly ready: Effect.Effect<void, JobStartError | InvalidJobSpec> | undefined
 }
 
-type Program = readonly [file: string, ...args: ReadonlyArray<string>]
-
-const programOf = ({ args, command, shell }: JobSpec.JobSpec): Program =>
-  shell === false ? [command, ...args] : [shell === true ? "/bin/sh" : shell, "-c", [command, ...args].join(" ")]
-
 const spawnChild = (
   spec: JobSpec.JobSpec,
-  program: Program,
+  program: Program.Program,
   steps: ReadonlyArray<Prologue.Step>,
   guardian: Guardian | undefined
 ): ChildProcess => {
@@ -138,14 +127,5 @@ const spawnChild = (
 /** Node reports some failures a moment later, by an event, and then closes the pipes by itself. */
 const startFailure = (spec: JobSpec.JobSpec, child: ChildProcess): Effect.Effect<never, JobStartError> =>
   Effect.async((resume) => {
-    child.once("error", (cause) => resume(Effect.fail(StartError.fromErrno(spec, cause, canEnter))))
+    child.once("error", (cause) => resume(Effect.fail(StartError.fromErrno(spec, cause, Program.surroundings))))
   })
-
-const canEnter = (directory: string): boolean => {
-  try {
-    Fs.accessSync(directory, Fs.constants.X_OK)
-    return Fs.statSync(directory).isDirectory()
-  } catch {
-    return false
-  }
-}

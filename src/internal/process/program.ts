@@ -1,7 +1,15 @@
 /**
- * Finding a program as `execvp(3)` does, where another program will do that later and could only say so by its exit code.
+ * Finding a program as `execvp(3)` does: where another program will do that later and could only say so by its exit code,
+ * and to say what was wrong.
  */
 import * as Fs from "node:fs"
+import * as JobSpec from "../../JobSpec.ts"
+import type { Surroundings } from "./startError.ts"
+
+export type Program = readonly [file: string, ...args: ReadonlyArray<string>]
+
+export const of = ({ args, command, shell }: JobSpec.JobSpec): Program =>
+  shell === false ? [command, ...args] : [shell === true ? "/bin/sh" : shell, "-c", [command, ...args].join(" ")]
 
 /** Throws what Node would, did it start this file in this directory with this environment. */
 export const check = (
@@ -10,9 +18,9 @@ export const check = (
   env: Readonly<Record<string, string | undefined>>
 ): void => {
   const errors: Array<unknown> = []
-  for (const path of candidates(file, env["PATH"] ?? "/bin:/usr/bin")) {
+  for (const path of candidates(file, directory, env)) {
     try {
-      return checkFile(path.startsWith("/") ? path : `${directory ?? "."}/${path}`)
+      return checkFile(path)
     } catch (error) {
       errors.push(error)
     }
@@ -20,12 +28,60 @@ export const check = (
   throw errors.find((error) => codeOf(error) === "EACCES") ?? errors[0]
 }
 
-const candidates = (file: string, path: string): ReadonlyArray<string> =>
-  file.includes("/") ? [file] : path.split(":").map((directory) => `${directory === "" ? "." : directory}/${file}`)
+const candidates = (
+  file: string,
+  directory: string | undefined,
+  env: Readonly<Record<string, string | undefined>>
+): ReadonlyArray<string> =>
+  (file.includes("/")
+    ? [file]
+    : (env["PATH"] ?? "/bin:/usr/bin").split(":").map((directory) => `${directory === "" ? "." : directory}/${file}`))
+    .map((path) => path.startsWith("/") ? path : `${directory ?? "."}/${path}`)
 
 const checkFile = (path: string) => {
   Fs.accessSync(path, Fs.constants.X_OK)
-  if (!Fs.statSync(path).isFile()) throw Object.assign(new Error(`EACCES: not a file, '${path}'`), { code: "EACCES" })
+  if (!Fs.statSync(path).isFile()) throw Object.assign(new Error("EACCES: not a file"), { code: "EACCES" })
 }
 
 const codeOf = (error: unknown): unknown => error instanceof Error && "code" in error ? error.code : undefined
+
+export const surroundings: Surroundings = {
+  canEnter: (directory) => {
+    try {
+      Fs.accessSync(directory, Fs.constants.X_OK)
+      return Fs.statSync(directory).isDirectory()
+    } catch {
+      return false
+    }
+  },
+  lacking: (spec) => {
+    const [file] = of(spec)
+    for (const path of candidates(file, spec.cwd, JobSpec.environment(spec, process.env))) {
+      const interpreter = interpreterOf(path)
+      if (interpreter !== undefined && !Fs.existsSync(interpreter)) return interpreter
+    }
+    return undefined
+  }
+}
+
+/** What the kernel runs in the place of a script, or first of all for a program that is linked dynamically. */
+const interpreterOf = (path: string): string | undefined => {
+  try {
+    const head = readHead(path)
+    const [, interpreter] = /^#![ \t]*([^ \t\n\0]+)/.exec(head) ??
+      /^\x7fELF[^]*?\0(\/[^\0/]+\/[^\0]*ld[^\0/]*)\0/.exec(head) ?? []
+    return interpreter
+  } catch {
+    return undefined
+  }
+}
+
+const readHead = (path: string): string => {
+  const descriptor = Fs.openSync(path, Fs.constants.O_RDONLY | Fs.constants.O_NONBLOCK)
+  try {
+    const head = Buffer.alloc(4096)
+    return head.toString("latin1", 0, Fs.readSync(descriptor, head))
+  } finally {
+    Fs.closeSync(descriptor)
+  }
+}

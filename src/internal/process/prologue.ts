@@ -3,12 +3,18 @@
  *
  * It begins as `/bin/sh` with a channel to the host as descriptor 3. There it waits for the host's word, and tells of each
  * step that it has taken. The channel closes when the shell leaves, because a step failed, or when it becomes `env`, which
- * undoes what a shell does to an environment, and becomes the program. It is the same process throughout.
+ * becomes the program. It is the same process throughout.
+ *
+ * A shell changes, sets and drops variables, each shell others; and the arguments of a process are shown to anybody. So
+ * the shell gets the environment under names that mean nothing to it, and `env` gives each variable its own name back,
+ * from its own environment: `-S` replaces `${NAME}` after the arguments have been handed over. Where there is no such
+ * `env`, the shell itself does that, as far as a shell can.
  */
 import * as Effect from "effect/Effect"
-import { type ChildProcess, spawn as spawnChild, type SpawnOptions } from "node:child_process"
+import { type ChildProcess, spawn as spawnChild, type SpawnOptions, spawnSync } from "node:child_process"
+import * as Fs from "node:fs"
 import type { Socket } from "node:net"
-import type { InvalidJobSpec, JobStartError } from "../../JobError.ts"
+import { InvalidJobSpec, type JobStartError } from "../../JobError.ts"
 import * as Program from "./program.ts"
 
 export interface Step {
@@ -27,66 +33,127 @@ export interface Options extends SpawnOptions {
   readonly stdio: ["ignore" | "pipe", "pipe", "pipe"]
 }
 
+/** What it is made of, besides the program. */
+export interface Tools {
+  readonly shell: string
+  readonly env: string
+}
+
+const standard: Tools = { shell: "/bin/sh", env: "/usr/bin/env" }
+
 /** Starts the process. Throws what Node would, did it start the program itself. */
 export const spawn = (
   steps: ReadonlyArray<Step>,
-  program: readonly [file: string, ...args: ReadonlyArray<string>],
-  options: Options
+  program: Program.Program,
+  options: Options,
+  tools = standard
 ): ChildProcess => {
-  const { cwd, env } = options
-  Program.check(program[0], cwd, env)
-  const variables = Object.entries(env)
-  const args = [
-    ...addedByShells.filter((name) => env[name] === undefined).flatMap((name) => ["-u", name]),
-    "--",
-    ...variables.filter(isDelicate).map(([name, value]) => `${name}=${value}`),
+  Program.check(program[0], options.cwd, options.env)
+  const variables = Object.entries(options.env).map(([name, value], index): Variable => ({
+    name,
+    value,
+    // The guardian looks for its mark by name.
+    alias: name.startsWith("JOBLIB_") && isIdentifier(name) ? name : `V${index}`
+  }))
+  const { args, exports } = canSplit(tools.env) ? bySplitting(variables) : byExporting(variables)
+  return spawnChild(tools.shell, [
+    "-c",
+    script(tools.env, [...steps, { command: exports }]),
+    "sh",
+    ...args,
+    ...canBeNamedToEnv(program[0]) ? [] : [nice(), "-n", "0"],
     ...program
-  ]
-  return spawnChild("/bin/sh", ["-c", script(steps), "sh", ...args], {
+  ], {
     ...options,
-    env: Object.fromEntries(variables.filter((variable) => !isDelicate(variable))),
+    env: Object.fromEntries(variables.map(({ alias, value }) => [alias, value])),
     stdio: [...options.stdio, "pipe"]
   })
 }
 
+interface Variable {
+  readonly name: string
+  readonly value: string
+  /** The name by which it passes through the shell. */
+  readonly alias: string
+}
+
+const isIdentifier = (name: string): boolean => /^[A-Za-z_]\w*$/.test(name)
+
+/** `env` takes an argument with a "=" for a variable, and a "-" for an option; `nice`, which changes nothing so, does not. */
+const canBeNamedToEnv = (file: string): boolean => file !== "-" && !file.includes("=")
+
+const nice = (): string => Fs.existsSync("/usr/bin/nice") ? "/usr/bin/nice" : "/bin/nice"
+
+/** The arguments of `env`, and what the shell does before. */
+interface Renaming {
+  readonly args: ReadonlyArray<string>
+  readonly exports: string
+}
+
+const bySplitting = (variables: ReadonlyArray<Variable>): Renaming => ({
+  args: variables.length === 0
+    ? ["-i", "--"]
+    : ["-i", "-S", `-- ${variables.map(({ alias, name }) => `${quote(`${name}=`)}\${${alias}}`).join(" ")}`],
+  exports: ":"
+})
+
+const byExporting = (variables: ReadonlyArray<Variable>): Renaming => ({
+  args: [
+    ...addedByShells.filter((name) => variables.every((variable) => variable.name !== name)).flatMap((
+      name
+    ) => ["-u", name]),
+    "--"
+  ],
+  exports:
+    variables.filter(({ alias, name }) => alias !== name).map(({ alias, name }) =>
+      isIdentifier(name) ? `command export ${name}="$${alias}" && unset ${alias}` : "false"
+    ).join(" && ") || ":"
+})
+
 const addedByShells = ["_", "OLDPWD", "PATH", "PWD", "SHLVL"]
 
-/**
- * Whether a shell may change, set or drop a variable of this name. These few are passed as arguments; all the others
- * are not, since anybody may read the arguments of a process.
- */
-const isDelicate = ([name]: readonly [string, string]): boolean =>
-  !/^[A-Za-z_]\w*$/.test(name) || alteredByShells.has(name)
+const quote = (text: string) => `'${text.replace(/['\\]/g, "\\$&")}'`
 
-const alteredByShells = new Set([
-  "_",
-  "BASHOPTS",
-  "BASHPID",
-  "EUID",
-  "IFS",
-  "LINENO",
-  "OLDPWD",
-  "OPTIND",
-  "PPID",
-  "PWD",
-  "RANDOM",
-  "SECONDS",
-  "SHELLOPTS",
-  "SHLVL",
-  "UID"
-])
+/** Whether this `env` gives variables new names as it must; asked once. */
+const canSplit = (env: string): boolean => {
+  const known = splits.get(env)
+  if (known !== undefined) return known
+  const { error, stdout } = spawnSync(env, bySplitting(trial).args.concat(env), {
+    env: Object.fromEntries(trial.map(({ alias, value }) => [alias, value])),
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"]
+  })
+  if (error !== undefined && !("code" in error && error.code === "ENOENT")) throw error
+  const does = stdout === trial.map(({ name, value }) => `${name}=${value}\n`).join("")
+  splits.set(env, does)
+  return does
+}
+
+const splits = new Map<string, boolean>()
+
+const trial: ReadonlyArray<Variable> = [
+  { name: "a-'\\b", value: " '\"\\$x#", alias: "V0" },
+  { name: "C", value: "", alias: "V1" }
+]
 
 /** A shell puts the descriptor of a redirection aside, to restore it, where it closes in the very moment of the `exec`. */
-const script = (steps: ReadonlyArray<Step>): string =>
+const script = (env: string, steps: ReadonlyArray<Omit<Step, "failure">>): string =>
   [
     "{ read -r word <&3 || exit",
     ...steps.map(({ command = ":" }) => `${command} || exit; echo >&3`),
     "} 2>/dev/null",
     "{ :",
     ...steps.flatMap(({ last }) => last ?? []),
-    "exec /usr/bin/env \"$@\"",
+    `exec ${env} "$@"`,
     "} 3>&-"
   ].join("\n")
+
+/** The last step of all. */
+const environment = () =>
+  new InvalidJobSpec({
+    field: "env",
+    reason: "has a variable that no shell can set where there are limits or cgroups, and env(1) has no -S here"
+  })
 
 /** Lets the process go on, in the turn of its spawn. The effect waits until it has taken all steps, or has left. */
 export const begin = (
@@ -103,8 +170,8 @@ export const begin = (
   else channel.destroy()
 
   return Effect.flatMap(closed(channel), () => {
-    const failed = refused ?? steps[taken]
-    return failed === undefined ? Effect.void : Effect.fail(failed.failure())
+    const failure = refused?.failure ?? [...steps.map((step) => step.failure), environment][taken]
+    return failure === undefined ? Effect.void : Effect.fail(failure())
   })
 }
 

@@ -1,16 +1,29 @@
 /**
  * Why the operating system did not start a program, by the code that it answered with.
+ *
+ * Nothing of arguments, environment or a shell's line is in the error: what Node and executors say holds all of that.
  */
 import { isPlatformError } from "@effect/platform/Error"
 import { JobStartError, type JobStartReason } from "../../JobError.ts"
 import type { JobSpec } from "../../JobSpec.ts"
 
-/** From an error of Node. `canEnter` tells whether a directory can be the working directory. */
-export const fromErrno = (spec: JobSpec, cause: unknown, canEnter: (directory: string) => boolean): JobStartError => {
+/** Where a program would be started, to tell what was wrong there. */
+export interface Surroundings {
+  /** Whether a directory can be the working directory. */
+  readonly canEnter: (directory: string) => boolean
+  /** What a program that is there takes to run, and is not there, such as a script's interpreter. */
+  readonly lacking: (spec: JobSpec) => string | undefined
+}
+
+/** From an error of Node. */
+export const fromErrno = (spec: JobSpec, cause: unknown, { canEnter, lacking }: Surroundings): JobStartError => {
   const reason = reasonOf(cause)
   // The directory is entered before the program is looked for, and either may be refused with the same code.
   const isAmbiguous = reason !== "ArgumentListTooLong" && reason !== "ResourceExhausted"
-  return make(spec, isAmbiguous && spec.cwd !== undefined && !canEnter(spec.cwd) ? "InvalidDirectory" : reason, cause)
+  if (isAmbiguous && spec.cwd !== undefined && !canEnter(spec.cwd)) {
+    return make(spec, "InvalidDirectory", cause, spec.cwd)
+  }
+  return make(spec, reason, cause, reason === "NotFound" ? otherProgram(spec, cause) ?? lacking(spec) : undefined)
 }
 
 /** From whatever an executor of `@effect/platform` failed with, or died of. */
@@ -18,13 +31,45 @@ export const fromPlatform = (spec: JobSpec, cause: unknown): JobStartError => {
   // An executor looks whether the directory is there, but not whether it is one.
   const inDirectory = isPlatformError(cause) && cause.module === "FileSystem" ||
     spec.cwd !== undefined && codeOf(cause) === "ENOTDIR"
-  return make(spec, inDirectory ? "InvalidDirectory" : reasonOf(cause), cause)
+  return inDirectory ? make(spec, "InvalidDirectory", cause, spec.cwd) : make(spec, reasonOf(cause), cause)
 }
 
-const make = (spec: JobSpec, reason: JobStartReason, cause: unknown) =>
-  new JobStartError({ reason, command: spec.command, cause })
+const make = (spec: JobSpec, reason: JobStartReason, cause: unknown, path?: string) =>
+  new JobStartError({
+    reason,
+    command: nameOf(spec, reason),
+    cause: withoutArguments(cause),
+    ...(path === undefined ? {} : { path })
+  })
 
-const reasonOf = (cause: unknown): JobStartReason => {
+/** The program. Who gives a whole line as one, such as "echo hello", finds no program, and the first word in the error. */
+export const nameOf = ({ command, shell }: JobSpec, reason: JobStartReason): string => {
+  if (shell !== false) return shell === true ? "/bin/sh" : shell
+  const [first = "", ...rest] = command.trim().split(/\s+/)
+  return rest.length > 0 && reason !== "PermissionDenied" ? `${first} …` : command
+}
+
+/** The program that was started in the place of the job's own, to become it later. */
+const otherProgram = (spec: JobSpec, cause: unknown): string | undefined => {
+  const path = fieldOf(cause, "path")
+  return path !== undefined && syscallOf(cause) === "spawn" &&
+      path !== (spec.shell === false ? spec.command : nameOf(spec, "NotFound"))
+    ? path
+    : undefined
+}
+
+const withoutArguments = (cause: unknown): Error => {
+  const code = codeOf(cause)
+  const syscall = syscallOf(cause)
+  const said = isPlatformError(cause) && cause._tag === "SystemError" ? cause.reason : "no reason given"
+  return Object.assign(
+    new Error([syscall, code].filter((word) => word !== undefined).join(" ") || said),
+    code === undefined ? {} : { code },
+    syscall === undefined ? {} : { syscall }
+  )
+}
+
+export const reasonOf = (cause: unknown): JobStartReason => {
   switch (codeOf(cause)) {
     case "ENOENT":
     case "ENOTDIR":
@@ -53,9 +98,17 @@ const reasonOfPlatform = (cause: unknown): JobStartReason =>
     ? cause.reason
     : "Unknown"
 
-/** The code of an error, or of the error that it wraps. */
-const codeOf = (error: unknown): string | undefined => {
+/** The code of an error, or of the error that it wraps. A code is one word. */
+const codeOf = (error: unknown): string | undefined => wordOf(fieldOf(error, "code"))
+
+/** Node's is followed by the program. */
+const syscallOf = (error: unknown): string | undefined => wordOf(fieldOf(error, "syscall"))
+
+const wordOf = (text: string | undefined): string | undefined => text === undefined ? undefined : /^\w+/.exec(text)?.[0]
+
+const fieldOf = (error: unknown, name: "code" | "syscall" | "path"): string | undefined => {
   if (typeof error !== "object" || error === null) return undefined
-  if ("code" in error && typeof error.code === "string") return error.code
-  return "cause" in error ? codeOf(error.cause) : undefined
+  const value = (error as Record<string, unknown>)[name]
+  if (typeof value === "string") return value
+  return "cause" in error ? fieldOf(error.cause, name) : undefined
 }

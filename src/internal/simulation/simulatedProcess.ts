@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Schema from "effect/Schema"
-import { type Ended, Killed, Signal } from "../../JobStatus.ts"
+import { type Ended, type FatalSignal, Killed, Signal } from "../../JobStatus.ts"
 import type { OutputSource } from "../../Output.ts"
 import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
 
@@ -34,7 +34,7 @@ export interface World {
     readonly _tag: "Spawned" | "Signalled" | "Exited"
     readonly pid: number
     readonly command: string
-    readonly signal?: Signal
+    readonly signal?: FatalSignal
   }) => void
 }
 

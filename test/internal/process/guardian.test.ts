@@ -7,40 +7,91 @@ import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
+import * as Fs from "node:fs"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
 import * as Guardian from "../../../src/internal/process/guardian.ts"
 import { guardianScript } from "../../../src/internal/process/guardianScript.ts"
 import * as Hosts from "../../fixtures/hosts.ts"
 import * as Processes from "../../fixtures/processes.ts"
+import * as Shells from "../../fixtures/shells.ts"
+
+interface ScriptOptions {
+  readonly shell?: string
+  /** Where it finds its programs; default: the path of this process. */
+  readonly path?: string
+  /** The user that it runs as, and how many processes that user may have. */
+  readonly crowded?: { readonly uid: number; readonly processes: number }
+}
 
 /** The script by itself: the test is its host. */
-const startScript = Effect.acquireRelease(
-  Effect.sync(() => {
-    const mark = `JOBLIB_TEST_${randomUUID().replaceAll("-", "_")}`
-    const script = spawn("/bin/sh", ["-c", guardianScript, "joblib-guardian", `${mark}=1`], {
-      detached: true,
-      env: { PATH: process.env["PATH"] },
-      stdio: ["pipe", "ignore", "ignore"]
-    })
-    return { pid: script.pid ?? 0, mark, input: script.stdin, exited: Hosts.waitForExit(script) }
-  }),
-  ({ pid, mark }) =>
-    Effect.sync(() => [pid, ...Processes.carrying(`${mark}=1`)].forEach((pid) => Processes.kill(pid, "SIGKILL")))
-)
+const startScriptWith = ({ crowded, path, shell = "/bin/sh" }: ScriptOptions) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const mark = `JOBLIB_TEST_${randomUUID().replaceAll("-", "_")}`
+      const [file = "", ...args] = [
+        ...(crowded === undefined ? [] : ["prlimit", `--nproc=${crowded.processes}`]),
+        shell,
+        "-c",
+        guardianScript,
+        "joblib-guardian",
+        `${mark}=1`
+      ]
+      const script = spawn(file, args, {
+        detached: true,
+        env: { PATH: path ?? process.env["PATH"] },
+        stdio: ["pipe", "pipe", "ignore"],
+        ...(crowded === undefined ? {} : { uid: crowded.uid, gid: crowded.uid })
+      })
+      return {
+        pid: script.pid ?? 0,
+        mark,
+        input: script.stdin,
+        says: Hosts.waitForOutput(script.stdout),
+        exited: Hosts.waitForExit(script)
+      }
+    }),
+    ({ pid, mark }) =>
+      Effect.sync(() => {
+        Processes.kill(-pid, "SIGKILL")
+        Processes.carrying(`${mark}=1`).forEach((pid) => Processes.kill(pid, "SIGKILL"))
+      })
+  )
+
+const startScript = startScriptWith({})
 
 /** A shell script that leads a group, once it has said "up". */
-const startJob = (script: string, env: Record<string, string> = {}) =>
+const startJob = (script: string, env: Record<string, string> = {}, uid?: number) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const job = spawn("sh", ["-c", script], {
         detached: true,
         env: { PATH: process.env["PATH"], ...env },
-        stdio: ["ignore", "pipe", "ignore"]
+        stdio: ["ignore", "pipe", "ignore"],
+        ...(uid === undefined ? {} : { uid })
       })
       const pid = job.pid ?? 0
       return { pid, says: Hosts.waitForOutput(job.stdout), groupGone: Processes.none(() => Processes.inGroup(pid)) }
     }),
     ({ pid }) => Effect.sync(() => Processes.kill(-pid, "SIGKILL"))
   ).pipe(Effect.tap((job) => job.says(/up/)))
+
+/** A directory of programs that come before the others in the path. */
+const programs = (scripts: Record<string, string>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const directory = Fs.mkdtempSync(Path.join(tmpdir(), "joblib-"))
+      for (const [name, script] of Object.entries(scripts)) {
+        Fs.writeFileSync(Path.join(directory, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+      }
+      return `${directory}:${process.env["PATH"]}`
+    }),
+    (path) => Effect.sync(() => Fs.rmSync(path.split(":", 1)[0] ?? "", { recursive: true }))
+  )
+
+const stubborn = "trap '' TERM; sleep 1000 & echo up; wait"
+
+const isRoot = process.getuid?.() === 0
 
 describe("guardianScript", () => {
   it.scopedLive("sends SIGTERM and SIGCONT to every registered group: even a stopped one can say goodbye", () =>
@@ -132,6 +183,100 @@ describe("guardianScript", () => {
       assert.isEmpty(Processes.carrying(`${guardian.mark}=1`))
     }))
 
+  it.scopedLive("kills what it knows though its sweep hangs on a process that is stuck in the kernel", () =>
+    Effect.gen(function*() {
+      const guardian = yield* startScriptWith({ path: yield* programs({ grep: "exec sleep 1000" }) })
+      const jobs = yield* Effect.replicateEffect(startJob(stubborn), 3)
+      const begin = performance.now()
+      guardian.input.end(jobs.map((job, slot) => `${slot} ${job.pid}\n`).join(""))
+      for (const job of jobs) yield* job.groupGone
+      assert.isBelow(performance.now() - begin, 10_000)
+    }))
+
+  it.scopedLive("finds all others that carry its mark though its sweep hangs on one of them", () =>
+    Effect.gen(function*() {
+      const path = yield* programs({
+        grep:
+          "case \" $* \" in *\" /proc/$(cat \"${0%grep}stuck\")/environ \"*) exec sleep 1000;; esac; exec /bin/grep \"$@\""
+      })
+      const guardian = yield* startScriptWith({ path })
+      const marked = { [guardian.mark]: "1" }
+      const [before, stuck, after] = yield* Effect.all([
+        startJob(stubborn, marked),
+        startJob("trap '' TERM; echo up; while :; do sleep 0.1; done", marked),
+        startJob(stubborn, marked)
+      ])
+      Fs.writeFileSync(Path.join(path.split(":", 1)[0] ?? "", "stuck"), `${stuck.pid}`)
+      guardian.input.end(`0 ${stuck.pid}\n`)
+      yield* stuck.groupGone
+      yield* before.groupGone
+      yield* after.groupGone
+    }))
+
+  it.scopedLive("gives nobody a list of all processes, which may be longer than arguments can be", () =>
+    Effect.gen(function*() {
+      const path = yield* programs({ grep: "[ $# -le 104 ] && exec /bin/grep \"$@\"" })
+      const guardian = yield* startScriptWith({ path })
+      const crowd = yield* Effect.replicateEffect(startJob("echo up; exec sleep 1000"), 100)
+      const marked = yield* startJob(stubborn, { [guardian.mark]: "1" })
+      guardian.input.end()
+      yield* marked.groupGone
+      for (const { pid } of crowd) assert.isTrue(Processes.isAlive(pid))
+    }))
+
+  it.scopedLive("kills fifty groups that ignore SIGTERM before its sweep has seen them all", () =>
+    Effect.gen(function*() {
+      const path = yield* programs({ grep: "sleep 3; exec /bin/grep \"$@\"" })
+      const guardian = yield* startScriptWith({ path })
+      const jobs = yield* Effect.replicateEffect(startJob(stubborn, { [guardian.mark]: "1" }), 50)
+      guardian.input.end(jobs.map((job, slot) => `${slot} ${job.pid}\n`).join(""))
+      const first = yield* Effect.race(
+        Effect.as(Effect.forEach(jobs, (job) => job.groupGone), "killed"),
+        Effect.as(guardian.exited, "swept")
+      )
+      assert.strictEqual(first, "killed")
+    }))
+
+  it.scopedLive.skipIf(!isRoot)(
+    "goes on without what a limit on processes denies it, and gives the grace period all the same",
+    () =>
+      Effect.gen(function*() {
+        const uid = 61_234
+        const guardian = yield* startScriptWith({ crowded: { uid, processes: 1 } })
+        yield* guardian.says(/ready/)
+        const polite = yield* startJob("trap 'sleep 0.2; echo goodbye; exit' TERM; echo up; sleep 1000 & wait", {}, uid)
+        const rude = yield* startJob(stubborn, {}, uid)
+        guardian.input.end(`0 ${polite.pid}\n1 ${rude.pid}\n`)
+        yield* polite.says(/goodbye/)
+        yield* rude.groupGone
+        yield* guardian.exited
+      })
+  )
+
+  for (const shell of Shells.shells) {
+    it.scopedLive.skipIf(Shells.isMissing(shell))(
+      `ends jobs, whether they know SIGTERM or not, or says at once that it cannot: ${Shells.titleOf(shell)}`,
+      () =>
+        Effect.gen(function*() {
+          const guardian = yield* startScriptWith({ shell: yield* Shells.link(shell, "sh") })
+          const answer = yield* Effect.race(
+            Effect.as(guardian.says(/^ready\n$/), "ready" as const),
+            guardian.exited
+          )
+          assert.strictEqual(answer, shell === "posh" ? 1 : "ready")
+          if (answer !== "ready") return
+          const polite = yield* startJob("trap 'echo goodbye; exit' TERM; echo up; while :; do sleep 0.01; done")
+          const rude = yield* startJob(stubborn)
+          const marked = yield* startJob(stubborn, { [guardian.mark]: "1" })
+          guardian.input.end(`0 ${polite.pid}\n1 ${rude.pid}\n`)
+          yield* polite.says(/goodbye/)
+          yield* rude.groupGone
+          yield* marked.groupGone
+          assert.strictEqual(yield* guardian.exited, 0)
+        })
+    )
+  }
+
   it.scopedLive("minds no signal that can be ignored", () =>
     Effect.gen(function*() {
       const guardian = yield* startScript
@@ -199,7 +344,7 @@ describe("Guardian", () => {
       const first = yield* helperOf(guardian)
       process.kill(first, "SIGKILL")
       const second = yield* Effect.repeat(helperOf(guardian), { until: (pid) => pid !== first })
-      assert.isTrue(guardian.isAlive)
+      yield* Processes.eventually(() => guardian.isAlive, (isAlive) => isAlive)
       assert.isEmpty(messages)
       process.kill(second, "SIGKILL")
       yield* Processes.eventually(() => messages.length, (count) => count > 0)
@@ -219,6 +364,20 @@ describe("Guardian", () => {
       yield* Processes.eventually(() => guardian.isAlive, (alive) => !alive)
       guardian.register(2 ** 30)
     }).pipe(Effect.scoped, Effect.provide(warnings().layer)))
+
+  for (const shell of ["a shell that cannot signal a group", "no shell"] as const) {
+    it.live(`is not alive, and warns, where there is ${shell}`, () => {
+      const { layer, messages } = warnings()
+      return Effect.gen(function*() {
+        const path = yield* programs({ posh: "exit 1" })
+        const file = shell === "no shell" ? "/joblib/no/such/shell" : `${path.split(":", 1)[0]}/posh`
+        const guardian = yield* Guardian.makeFor(undefined, file)
+        assert.isFalse(guardian.isAlive)
+        yield* Processes.eventually(() => messages.length, (count) => count > 0)
+        assert.match(messages.join(), /^WARN The guardian is lost/)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    })
+  }
 
   it.live("warns when the helper cannot be started", () => {
     const { layer, messages } = warnings()

@@ -9,8 +9,8 @@ const elsewhere = JobSpec.make({ command: "program", cwd: "/directory" })
 
 const errno = (code: string) => Object.assign(new Error(`spawn program ${code}`), { code })
 
-const always = () => true
-const never = () => false
+const always = { canEnter: () => true, lacking: () => undefined }
+const never = { canEnter: () => false, lacking: () => undefined }
 
 const byCode: Record<string, JobStartReason> = {
   ENOENT: "NotFound",
@@ -31,7 +31,11 @@ describe("fromErrno", () => {
   for (const [code, reason] of Object.entries(byCode)) {
     it(`${code} is ${reason}`, () => {
       const cause = errno(code)
-      expect(StartError.fromErrno(inPlace, cause, never)).toMatchObject({ reason, command: "program", cause })
+      expect(StartError.fromErrno(inPlace, cause, never)).toMatchObject({
+        reason,
+        command: "program",
+        cause: { message: code, code }
+      })
       expect(StartError.fromErrno(elsewhere, cause, always).reason).toBe(reason)
     })
   }
@@ -47,6 +51,38 @@ describe("fromErrno", () => {
     for (const cause of [undefined, null, "ENOENT", 2, { code: 2 }, new Error("ENOENT")]) {
       expect(StartError.fromErrno(inPlace, cause, never).reason).toBe("Unknown")
     }
+  })
+})
+
+describe("the message", () => {
+  const enoent = Object.assign(errno("ENOENT"), { syscall: "spawn program", path: "program" })
+  const messageOf = (spec: JobSpec.JobSpec, cause: unknown, here: StartError.Surroundings = always) =>
+    StartError.fromErrno(spec, cause, here).message
+
+  it("names the directory", () => {
+    expect(messageOf(elsewhere, enoent, never)).toMatch(/its working directory "\/directory" is missing/)
+    expect(StartError.fromPlatform(elsewhere, errno("ENOTDIR")).message).toContain("\"/directory\"")
+  })
+
+  it("names the shell", () => {
+    const spec = JobSpec.make({ command: "echo", args: ["a"], shell: "/no/shell" })
+    expect(messageOf(spec, Object.assign(errno("ENOENT"), { path: "/no/shell", syscall: "spawn /no/shell" })))
+      .toMatch(/^Cannot start "\/no\/shell": there is no such program/)
+  })
+
+  it("names the interpreter of a script, or the shell that sets limits", () => {
+    expect(messageOf(inPlace, enoent, { ...always, lacking: () => "/no/interpreter" }))
+      .toBe("Cannot start \"program\": it takes \"/no/interpreter\" to run, which is missing (NotFound)")
+    expect(messageOf(inPlace, Object.assign(errno("ENOENT"), { path: "/bin/sh", syscall: "spawn /bin/sh" })))
+      .toBe("Cannot start \"program\": it takes \"/bin/sh\" to run, which is missing (NotFound)")
+  })
+
+  it("says where arguments belong, to who takes a whole line for a program", () => {
+    const line = JobSpec.make({ command: "echo hello" })
+    expect(messageOf(line, errno("ENOENT"))).toMatch(
+      /^Cannot start "echo …": there is no such program in the PATH, or no such file; arguments belong in args, and a line for a shell takes shell: true/
+    )
+    expect(messageOf(line, errno("EACCES"))).toMatch(/^Cannot start "echo hello": it may not be executed/)
   })
 })
 
