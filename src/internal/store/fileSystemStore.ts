@@ -6,11 +6,11 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { OutputStoreError } from "../../JobError.ts"
 import type { JobId } from "../../JobId.ts"
-import type { OutputSelection } from "../../Output.ts"
+import type { OutputChunk, OutputSelection } from "../../Output.ts"
 import { Directory } from "./folder.ts"
 import { Ledger } from "./ledger.ts"
 import { OpenFiles } from "./openFiles.ts"
-import { recordBytes, type TimedChunk } from "./runs.ts"
+import { recordBytes } from "./runs.ts"
 import { StoredJob, wrap } from "./storedJob.ts"
 
 export interface Settings {
@@ -50,7 +50,7 @@ export class FileSystemStore {
       const makeRoom = onFull === "evict" ? this.makeRoom(job, maxBytes) : Effect.void
       const read = this.reads.withPermits(1)
       return {
-        append: Effect.fnUntraced(function*(chunks: ReadonlyArray<TimedChunk>) {
+        append: Effect.fnUntraced(function*(chunks: ReadonlyArray<OutputChunk>) {
           for (const some of inParts(chunks, segmentBytes)) {
             yield* job.append(some)
             yield* makeRoom
@@ -84,8 +84,8 @@ export class FileSystemStore {
 const logged = Effect.catchAll((error: OutputStoreError) => Effect.logWarning("Output could not be removed", error))
 
 /** Parts of which each is a chunk, or no larger than so many bytes on disk: room is made after each of them. */
-const inParts = (chunks: ReadonlyArray<TimedChunk>, maxBytes: number): ReadonlyArray<ReadonlyArray<TimedChunk>> => {
-  const parts: Array<Array<TimedChunk>> = []
+const inParts = (chunks: ReadonlyArray<OutputChunk>, maxBytes: number): ReadonlyArray<ReadonlyArray<OutputChunk>> => {
+  const parts: Array<Array<OutputChunk>> = []
   let size = Infinity
   for (const chunk of chunks) {
     size += chunk.bytes.length + recordBytes

@@ -4,11 +4,7 @@
  * A record has eight bytes: the length of its run, with the highest bit set for stderr, and when its first byte came, in
  * milliseconds after an epoch that they all have in common (signed). Both are little-endian.
  */
-import type * as DateTime from "effect/DateTime"
 import type { OutputChunk, OutputSelection, OutputSource } from "../../Output.ts"
-
-/** A chunk that may say when it came. */
-export type TimedChunk = OutputChunk & { readonly at?: DateTime.Utc }
 
 /** Bytes of one source that came without any of the other between them. */
 export interface Run {
@@ -37,14 +33,14 @@ const maxDistance = 0x7fff_ffff
 
 export const isNear = (at: number, epoch: number): boolean => Math.abs(at - epoch) <= maxDistance
 
-/** When a chunk came, or what the clock says now. */
-export const timeOf = ({ at }: TimedChunk, now: number): number => at === undefined ? now : Math.floor(at.epochMillis)
+/** When a chunk came, in milliseconds since 1970. */
+export const timeOf = ({ at }: OutputChunk): number => Math.floor(at.epochMillis)
 
-export const mergeRuns = (chunks: ReadonlyArray<TimedChunk>, now: number): ReadonlyArray<Length> => {
+export const mergeRuns = (chunks: ReadonlyArray<OutputChunk>): ReadonlyArray<Length> => {
   const runs: Array<{ readonly source: OutputSource; readonly at: number; length: number }> = []
   for (const chunk of chunks) {
     const { bytes, source } = chunk
-    const at = timeOf(chunk, now)
+    const at = timeOf(chunk)
     const last = runs.at(-1)
     const continues = last?.source === source && Math.abs(at - last.at) < maxDuration
     if (continues && last.length + bytes.length <= maxRun) last.length += bytes.length

@@ -7,7 +7,7 @@
 import type * as PlatformError from "@effect/platform/Error"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type { OutputSelection, OutputSource } from "../../Output.ts"
+import type { OutputChunk, OutputSelection, OutputSource } from "../../Output.ts"
 import type { Folder } from "./folder.ts"
 import {
   cutRuns,
@@ -20,8 +20,7 @@ import {
   recordsOf,
   type Run,
   runsOf,
-  takeRuns,
-  type TimedChunk
+  takeRuns
 } from "./runs.ts"
 import { type Part, SegmentFiles } from "./segmentFiles.ts"
 
@@ -66,11 +65,11 @@ export class Segment {
     return isNear(at, this.records === 0 ? first : this.epoch)
   }
 
-  /** Takes chunks of times that are near each other; those that have none came `now`. */
-  append(chunks: ReadonlyArray<TimedChunk>, now: number): Effect.Effect<void, PlatformError.PlatformError> {
-    const runs = mergeRuns(chunks, now)
+  /** Takes chunks of times that are near each other. */
+  append(chunks: ReadonlyArray<OutputChunk>): Effect.Effect<void, PlatformError.PlatformError> {
+    const runs = mergeRuns(chunks)
     const isNew = this.records === 0
-    if (isNew) this.epoch = runs[0]?.at ?? now
+    if (isNew) this.epoch = runs[0]?.at ?? 0
     const records = recordsOf(runs, this.epoch)
     const order: Part = isNew
       ? { name: "order.bin", at: 0, bytes: [headerOf(this.epoch), records] }
@@ -104,7 +103,7 @@ export class Segment {
     from: number,
     to: number,
     maxBytes: number
-  ): Effect.Effect<ReadonlyArray<TimedChunk>, PlatformError.PlatformError> {
+  ): Effect.Effect<ReadonlyArray<OutputChunk>, PlatformError.PlatformError> {
     return Effect.gen(this, function*() {
       for (let at = this.checkpointBefore("offset", from); at < this.checkpoints.length; at++) {
         const checkpoint = this.checkpoints[at] as Checkpoint
@@ -188,7 +187,7 @@ export class Segment {
   /** What the runs stand for, with one read of each file. */
   private chunks(
     runs: ReadonlyArray<Run>
-  ): Effect.Effect<ReadonlyArray<TimedChunk>, PlatformError.PlatformError> {
+  ): Effect.Effect<ReadonlyArray<OutputChunk>, PlatformError.PlatformError> {
     const load = (source: OutputSource) => {
       const own = runs.filter((run) => run.source === source)
       const start = own[0]?.position ?? 0
@@ -203,7 +202,7 @@ export class Segment {
     return Effect.map(
       Effect.all({ stdout: load("stdout"), stderr: load("stderr") }),
       (files) =>
-        runs.map(({ at, length, offset, position, source }): TimedChunk => {
+        runs.map(({ at, length, offset, position, source }): OutputChunk => {
           const { bytes, start } = files[source]
           const own = bytes.subarray(position - start, position - start + length)
           return { source, offset, bytes: own, at: DateTime.unsafeMake(at) }
@@ -212,5 +211,5 @@ export class Segment {
   }
 }
 
-const bytesOf = (chunks: ReadonlyArray<TimedChunk>, source: OutputSource): ReadonlyArray<Uint8Array> =>
+const bytesOf = (chunks: ReadonlyArray<OutputChunk>, source: OutputSource): ReadonlyArray<Uint8Array> =>
   chunks.filter((chunk) => chunk.source === source).map((chunk) => chunk.bytes)

@@ -3,14 +3,13 @@
  */
 import type * as PlatformError from "@effect/platform/Error"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { OutputStoreError } from "../../JobError.ts"
-import type { OutputSelection, OutputSource } from "../../Output.ts"
+import type { OutputChunk, OutputSelection, OutputSource } from "../../Output.ts"
 import type { Folder } from "./folder.ts"
 import type { Ledger } from "./ledger.ts"
-import { type TimedChunk, timeOf } from "./runs.ts"
+import { timeOf } from "./runs.ts"
 import { Segment } from "./segment.ts"
 
 /** How many bytes are read at once. */
@@ -52,18 +51,17 @@ export class StoredJob {
     return selection === "all" ? this.first.base : this.gone[selection]
   }
 
-  append(chunks: ReadonlyArray<TimedChunk>): Effect.Effect<void, OutputStoreError> {
+  append(chunks: ReadonlyArray<OutputChunk>): Effect.Effect<void, OutputStoreError> {
     return this.change(
       "write",
       Effect.gen(this, function*() {
-        const now = yield* Clock.currentTimeMillis
         const parts = [...chunks]
         for (let [first] = parts; first !== undefined; [first] = parts) {
-          const begin = timeOf(first, now)
+          const begin = timeOf(first)
           yield* this.prepare(begin)
           const { last } = this
-          const end = parts.findIndex((chunk) => !last.takes(timeOf(chunk, now), begin))
-          yield* this.write(parts.splice(0, end < 0 ? parts.length : end), now)
+          const end = parts.findIndex((chunk) => !last.takes(timeOf(chunk), begin))
+          yield* this.write(parts.splice(0, end < 0 ? parts.length : end))
         }
       })
     )
@@ -77,7 +75,7 @@ export class StoredJob {
     selection: OutputSelection,
     from: number,
     to: number
-  ): Effect.Effect<ReadonlyArray<TimedChunk>, OutputStoreError> {
+  ): Effect.Effect<ReadonlyArray<OutputChunk>, OutputStoreError> {
     return wrap(
       "read",
       Effect.gen(this, function*() {
@@ -145,10 +143,10 @@ export class StoredJob {
     })
   }
 
-  private write(chunks: ReadonlyArray<TimedChunk>, now: number): Effect.Effect<void, PlatformError.PlatformError> {
+  private write(chunks: ReadonlyArray<OutputChunk>): Effect.Effect<void, PlatformError.PlatformError> {
     const { last } = this
     const before = last.size
-    return Effect.map(last.append(chunks, now), () => {
+    return Effect.map(last.append(chunks), () => {
       if (this.removed) return
       this.size += last.size - before
       this.ledger.add(last, this, last.size - before)

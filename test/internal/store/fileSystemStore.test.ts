@@ -35,7 +35,8 @@ const withStore = <A, E>(
 const chunk = (offset: number, length: number) => ({
   source: "stdout" as const,
   offset,
-  bytes: new Uint8Array(length)
+  bytes: new Uint8Array(length),
+  at: DateTime.unsafeMake(0)
 })
 
 const open = (store: FileSystemStore, pinned = () => Infinity) => {

@@ -166,7 +166,6 @@ const restore = (directory: string, suffix = "") => {
 }
 
 /** When everything was written, where that does not matter. */
-const now = 1_700_000_000_000
 
 describe("Segment", () => {
   it.effect(
@@ -178,7 +177,7 @@ describe("Segment", () => {
             const written = new Written(base)
             const segment = new Segment(folder, base)
             for (const batch of batches) {
-              yield* segment.append(batch.map(([source, length]) => written.add(source, length)), now)
+              yield* segment.append(batch.map(([source, length]) => written.add(source, length)))
             }
             yield* checkReads(segment, written, ratios)
             for (const source of ["stdout", "stderr"] as const) {
@@ -206,12 +205,12 @@ describe("Segment", () => {
         for (let number = 1; number <= 20; number++) {
           const written = new Written(0)
           const segment = new Segment(folder, 0)
-          yield* segment.append([written.add("stdout", 100), written.add("stderr", 100)], now)
+          yield* segment.append([written.add("stdout", 100), written.add("stderr", 100)])
           const next = new Segment(folder, written.end)
           const others = new Written(written.end + 1)
           const change = Effect.zipRight(
             segment.seal(number),
-            next.append([others.add("stderr", 50), others.add("stdout", 50)], now)
+            next.append([others.add("stderr", 50), others.add("stdout", 50)])
           )
           const reads = numbers(20).map((i) =>
             Effect.map(
@@ -235,9 +234,9 @@ describe("Segment", () => {
       Effect.gen(function*() {
         const written = new Written(0)
         const segment = new Segment(folder, 0)
-        yield* segment.append(numbers(20_000).map((n) => written.add(n % 2 === 0 ? "stdout" : "stderr", 1)), now)
-        for (let i = 0; i < 10; i++) yield* segment.append([written.add("stdout", 50_000)], now)
-        yield* segment.append([written.add("stderr", 3)], now)
+        yield* segment.append(numbers(20_000).map((n) => written.add(n % 2 === 0 ? "stdout" : "stderr", 1)))
+        for (let i = 0; i < 10; i++) yield* segment.append([written.add("stdout", 50_000)])
+        yield* segment.append([written.add("stderr", 3)])
         const chunks = yield* segment.read("stderr", 20_000, written.end, 1024 * 1024)
         written.check(chunks, "stderr", 20_000, written.end, 1024 * 1024)
         assert.strictEqual(chunks[0]?.bytes.length, 3)
@@ -251,7 +250,7 @@ describe("Segment", () => {
         Effect.gen(function*() {
           Fs.writeFileSync(`${folder.path}/${name}`, "of somebody else")
           const segment = new Segment(folder, 0)
-          const error = yield* Effect.flip(segment.append([new Written(0).add("stdout", 10)], now))
+          const error = yield* Effect.flip(segment.append([new Written(0).add("stdout", 10)]))
           assert.include(error, { _tag: "SystemError", reason: "AlreadyExists" })
           assert.strictEqual(Fs.readFileSync(`${folder.path}/${name}`, "utf8"), "of somebody else")
           assert.strictEqual(segment.end, 0)
@@ -266,9 +265,9 @@ describe("Segment", () => {
       Effect.gen(function*() {
         const written = new Written(0)
         const segment = new Segment(folder, 0)
-        yield* segment.append([written.add("stdout", 10)], now)
+        yield* segment.append([written.add("stdout", 10)])
         Fs.appendFileSync(`${folder.path}/stdout.log`, "xyz")
-        yield* segment.append([written.add("stdout", 10)], now)
+        yield* segment.append([written.add("stdout", 10)])
         written.check(yield* segment.read("all", 0, 20, 100), "all", 0, 20, 100)
         assert.deepStrictEqual(restore(folder.path), Buffer.from(written.bytes))
       })
@@ -293,11 +292,11 @@ describe("Segment", () => {
           Effect.gen(function*() {
             const written = new Written(0)
             const segment = new Segment(folder, 0)
-            yield* segment.append([written.add("stdout", 10), written.add("stderr", 10)], now)
+            yield* segment.append([written.add("stdout", 10), written.add("stderr", 10)])
             inflict(`${folder.path}/${name}`)
             const read = yield* Effect.flip(segment.read("all", 0, 20, 100))
             assert.strictEqual(read._tag, "SystemError")
-            const write = yield* Effect.flip(segment.append([written.add("stdout", 10)], now))
+            const write = yield* Effect.flip(segment.append([written.add("stdout", 10)]))
             assert.strictEqual(write._tag, "SystemError")
             assert.strictEqual(segment.end, 20)
           })
@@ -310,7 +309,7 @@ describe("Segment", () => {
       Effect.gen(function*() {
         const written = new Written(0)
         const segment = new Segment(folder, 0)
-        yield* segment.append([written.add("stdout", 10), written.add("stderr", 10)], now)
+        yield* segment.append([written.add("stdout", 10), written.add("stderr", 10)])
         Fs.mkdirSync(`${folder.path}/stderr.000001.log`)
         yield* Effect.flip(segment.seal(1))
         assert.deepStrictEqual(Fs.readdirSync(folder.path).sort(), [
@@ -327,7 +326,7 @@ describe("Segment", () => {
     withFolder((folder) =>
       Effect.gen(function*() {
         const written = new Written(0)
-        yield* new Segment(folder, 0).append([written.add("stdout", 10), written.add("stderr", 10)], now)
+        yield* new Segment(folder, 0).append([written.add("stdout", 10), written.add("stderr", 10)])
         for (const name of ["stdout.log", "stderr.log", "order.bin"]) {
           assert.strictEqual(Fs.statSync(`${folder.path}/${name}`).mode & 0o777, 0o600)
         }
