@@ -101,13 +101,21 @@ export interface TraceEntry {
 /**
  * What a test asks of its simulated processes.
  *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Service {
+  /** All that happened until now, in order. */
+  readonly trace: Effect.Effect<ReadonlyArray<TraceEntry>>
+}
+
+/**
+ * The tag of the simulated processes.
+ *
  * @since 0.1.0
  * @category models
  */
-export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")<SimulatedProcesses, {
-  /** All that happened until now, in order. */
-  readonly trace: Effect.Effect<ReadonlyArray<TraceEntry>>
-}>() {}
+export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")<SimulatedProcesses, Service>() {}
 
 /**
  * A `ProcessSpawner` of simulated processes: `scripts` has a script for each `command` of a `JobSpec`, or a function
