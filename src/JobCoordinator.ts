@@ -55,13 +55,15 @@ export interface StopOptions {
 }
 
 /**
- * Which jobs to list: those of this status that have all of these labels.
+ * Which jobs to list. A job is listed if it meets everything that is given.
  *
  * @since 0.1.0
  * @category models
  */
 export interface ListFilter {
+  /** Jobs of this status. */
   readonly status?: JobStatus["_tag"] | undefined
+  /** Jobs whose spec has all of these labels. */
   readonly labels?: Readonly<Record<string, string>> | undefined
 }
 

@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path"
 import { promisify } from "node:util"
 import ts from "typescript"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { project } from "./docs.ts"
+import { project } from "./docs/examples.ts"
 
 const exec = promisify(execFile)
 
