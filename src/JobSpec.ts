@@ -179,7 +179,8 @@ export const JobSpec = Schema.Struct({
 export interface JobSpec extends Schema.Schema.Type<typeof JobSpec> {}
 
 /**
- * What `make` takes: only `command` is required, and times are written in any way that Effect knows.
+ * What `make` takes: the fields of a `JobSpec`, of which only `command` is required. Times are written in any way that
+ * Effect knows.
  *
  * @since 0.1.0
  * @category models

@@ -64,22 +64,26 @@ export type Signal = typeof Signal.Type
 export class Running extends Schema.TaggedClass<Running>("joblib/JobStatus/Running")("Running", {}) {}
 
 /**
- * The job's process left by itself, with this code (0 to 255).
+ * The job's process left by itself, with an exit code.
  *
  * @since 0.1.0
  * @category models
  */
 export class Exited extends Schema.TaggedClass<Exited>("joblib/JobStatus/Exited")("Exited", {
+  /** The exit code, 0 to 255. */
   code: Schema.Int.pipe(Schema.nonNegative())
 }) {}
 
 /**
- * The job's process died of this signal.
+ * The job's process died of a signal.
  *
  * @since 0.1.0
  * @category models
  */
-export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed")("Killed", { signal: Signal }) {}
+export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed")("Killed", {
+  /** The signal that the process died of. */
+  signal: Signal
+}) {}
 
 /**
  * How a job ended.

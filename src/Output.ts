@@ -35,16 +35,18 @@ export type OutputSource = typeof OutputSource.Type
 export type OutputSelection = "all" | OutputSource
 
 /**
- * Some bytes of one source. `offset` is the place of the first of them in the job's output as it arrived, both sources
- * together: a reader that has had this chunk resumes with `from: offset + bytes.length`. The bytes are shared with the
- * log and with other readers: do not write to them.
+ * Some bytes of one source, and their place in the output. A reader that has had this chunk resumes with
+ * `from: offset + bytes.length`.
  *
  * @since 0.1.0
  * @category models
  */
 export const OutputChunk = Schema.Struct({
+  /** The pipe that they came from. */
   source: OutputSource,
+  /** The place of the first byte in the job's output as it arrived, both sources together. */
   offset: Schema.Int.pipe(Schema.nonNegative()),
+  /** Shared with the log and with other readers: do not write to them. */
   bytes: Schema.Uint8ArrayFromBase64
 })
 
@@ -75,7 +77,7 @@ export interface Options extends SourceOptions {
 }
 
 /**
- * The options of a subscription to one source.
+ * The options of a subscription to one source; `Options` says what they mean.
  *
  * @since 0.1.0
  * @category models
@@ -140,7 +142,7 @@ export const Encoding = Schema.Literal(
 export type Encoding = typeof Encoding.Type
 
 /**
- * Some text of one source.
+ * Some `text` of one `source`.
  *
  * @since 0.1.0
  * @category models
@@ -151,7 +153,7 @@ export interface OutputText {
 }
 
 /**
- * A line of one source, without its end.
+ * A `line` of one `source`, without its end.
  *
  * @since 0.1.0
  * @category models
