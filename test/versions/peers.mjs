@@ -67,10 +67,15 @@ process.exitCode = await inFolder(async (folder) => {
   await cp(join(project, "dist"), join(installed, "dist"), { recursive: true })
   await cp(join(project, "package.json"), join(installed, "package.json"))
   await writeFile(join(folder, "user.ts"), `import * as joblib from "effect-joblib"\nexport const modules = joblib\n`)
-  const tsc = [join(folder, "node_modules/typescript/bin/tsc"), "--noEmit", "--strict", "--module", "NodeNext", "user.ts"]
+  const tsc = [
+    join(folder, "node_modules/typescript/bin/tsc"),
+    "--noEmit",
+    "--strict",
+    "--module",
+    "NodeNext",
+    "user.ts"
+  ]
   const types = await run(process.execPath, tsc, { cwd: folder })
   const tested = await vitest(process.execPath, folder, filters.length > 0 ? filters : tests, process.env)
   return types === 0 ? tested : types
-})
-  return built === 0 ? vitest(process.execPath, folder, filters.length > 0 ? filters : tests, process.env) : built
 })
