@@ -9,7 +9,7 @@ let directory: string
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "joblib-docs-"))
   await Reference.write(join(directory, "docs"))
-})
+}, 600_000)
 
 afterAll(() => rm(directory, { recursive: true, force: true }))
 
