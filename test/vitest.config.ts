@@ -9,7 +9,13 @@ const seed = wanted === "random" ? String(Math.floor(Math.random() * 2 ** 31)) :
 console.log(`JOBLIB_TEST_SEED=${seed}`)
 
 /** Tests of what was built, and of hosts that are bundled: no capacity reaches them. */
-const builtTests = ["test/bin.test.ts", "test/package.test.ts", "test/readme.test.ts", "test/hostDeath.test.ts"]
+const builtTests = [
+  "test/bin.test.ts",
+  "test/package.test.ts",
+  "test/readme.test.ts",
+  "test/hostDeath.test.ts",
+  "test/docs/**"
+]
 
 /** Names the tests that this machine cannot run. */
 const leftOut: Reporter = {
