@@ -20,13 +20,12 @@ const given = Object.fromEntries(
   })
 )
 
-/** Tests that need no more than the peers and vitest, and none of the command. */
+/** Tests that need no more than the peers and vitest. Those of CommandExecutorSpawner unset variables: see the README. */
 const tests = [
   "test/Job",
   "test/Output",
   "test/ProcessSpawner",
   "test/NodeProcessSpawner",
-  "test/CommandExecutorSpawner",
   "test/Simulated",
   "test/ends.live",
   "test/input.live",
