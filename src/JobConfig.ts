@@ -55,7 +55,7 @@ export interface Settings {
 }
 
 /**
- * Some of the settings; times are written in any way that Effect knows.
+ * Some of the `Settings`. Times are written in any way that Effect knows.
  *
  * @since 0.1.0
  * @category models

@@ -56,13 +56,15 @@ export interface StopOptions {
 }
 
 /**
- * Which jobs to list: those of this status that have all of these labels.
+ * Which jobs to list. A job is listed if it meets everything that is given.
  *
  * @since 0.1.0
  * @category models
  */
 export interface ListFilter {
+  /** Jobs of this status. */
   readonly status?: JobStatus["_tag"] | undefined
+  /** Jobs whose spec has all of these labels. */
   readonly labels?: Readonly<Record<string, string>> | undefined
 }
 
@@ -80,12 +82,13 @@ export type OutputError =
   | CoordinatorStopped
 
 /**
- * The handle of a coordinator, which any number of fibers may use at once. When its layer closes, all jobs are stopped.
+ * What a coordinator does. Any number of fibers may call it at once. When its layer closes, all jobs are stopped, and
+ * calls that cannot be answered any more fail with `CoordinatorStopped`.
  *
- * @since 0.1.0
+ * @since 0.2.0
  * @category models
  */
-export class JobCoordinator extends Context.Tag("joblib/JobCoordinator")<JobCoordinator, {
+export interface Service {
   /** What a stop, a close and the host's death surely end; see `ProcessSpawner.Guarantee`. */
   readonly guarantee: Guarantee
   /**
@@ -144,7 +147,15 @@ export class JobCoordinator extends Context.Tag("joblib/JobCoordinator")<JobCoor
    * listener that is more than 16,384 events behind fails with `EventsMissed`; the stream ends with the coordinator.
    */
   readonly events: Stream.Stream<JobEvent, EventsMissed | CoordinatorStopped>
-}>() {}
+}
+
+/**
+ * The tag of the coordinator: `yield* JobCoordinator.JobCoordinator` gives its `Service`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class JobCoordinator extends Context.Tag("joblib/JobCoordinator")<JobCoordinator, Service>() {}
 
 const make = Effect.gen(function*() {
   const coordinator = yield* Coordinator.make

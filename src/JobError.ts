@@ -46,7 +46,10 @@ const toError = ({ message, name }: { readonly name: string; readonly message: s
  * @since 0.1.0
  * @category errors
  */
-export class JobNotFound extends Schema.TaggedError<JobNotFound>("joblib/JobNotFound")("JobNotFound", { id: JobId }) {
+export class JobNotFound extends Schema.TaggedError<JobNotFound>("joblib/JobNotFound")("JobNotFound", {
+  /** The id that was asked for. */
+  id: JobId
+}) {
   override get message(): string {
     return `No job ${this.id}: it was never started, or it has been removed`
   }
@@ -58,9 +61,10 @@ export class JobNotFound extends Schema.TaggedError<JobNotFound>("joblib/JobNotF
  * @since 0.1.0
  * @category errors
  */
-export class JobAlreadyEnded
-  extends Schema.TaggedError<JobAlreadyEnded>("joblib/JobAlreadyEnded")("JobAlreadyEnded", { id: JobId })
-{
+export class JobAlreadyEnded extends Schema.TaggedError<JobAlreadyEnded>("joblib/JobAlreadyEnded")("JobAlreadyEnded", {
+  /** The job that has ended. */
+  id: JobId
+}) {
   override get message(): string {
     return `Job ${this.id} has ended already`
   }
@@ -72,9 +76,10 @@ export class JobAlreadyEnded
  * @since 0.1.0
  * @category errors
  */
-export class JobStillRunning
-  extends Schema.TaggedError<JobStillRunning>("joblib/JobStillRunning")("JobStillRunning", { id: JobId })
-{
+export class JobStillRunning extends Schema.TaggedError<JobStillRunning>("joblib/JobStillRunning")("JobStillRunning", {
+  /** The job that has not ended. */
+  id: JobId
+}) {
   override get message(): string {
     return `Job ${this.id} has not ended yet: stop it, or wait for it, before removing it`
   }
@@ -87,7 +92,10 @@ export class JobStillRunning
  * @since 0.1.0
  * @category errors
  */
-export class InputClosed extends Schema.TaggedError<InputClosed>("joblib/InputClosed")("InputClosed", { id: JobId }) {
+export class InputClosed extends Schema.TaggedError<InputClosed>("joblib/InputClosed")("InputClosed", {
+  /** The job whose input is closed. */
+  id: JobId
+}) {
   override get message(): string {
     return `The standard input of job ${this.id} is closed (a job has one only if its spec says stdin: "pipe")`
   }
@@ -150,9 +158,13 @@ const adviceOf = ({ command, path, reason }: JobStartError): string => {
  * @category errors
  */
 export class JobStartError extends Schema.TaggedError<JobStartError>("joblib/JobStartError")("JobStartError", {
+  /** Why it did not start. */
   reason: JobStartReason,
+  /** The spec's `command`. */
   command: Schema.String,
+  /** What it is about, if that is known: the directory, the shell or the interpreter that is missing. */
   path: Schema.optionalWith(Schema.String, { exact: true }),
+  /** What the platform said, without arguments and environment: an `Error`, or anything else. */
   cause: Cause
 }) {
   override get message(): string {
@@ -167,7 +179,9 @@ export class JobStartError extends Schema.TaggedError<JobStartError>("joblib/Job
  * @category errors
  */
 export class InvalidJobSpec extends Schema.TaggedError<InvalidJobSpec>("joblib/InvalidJobSpec")("InvalidJobSpec", {
+  /** The path of the first field that is wrong, such as `args.0` or `stop.signal`; `spec` for the spec itself. */
   field: Schema.String,
+  /** What is wrong with it, for people. */
   reason: Schema.String
 }) {
   override get message(): string {
@@ -182,9 +196,10 @@ export class InvalidJobSpec extends Schema.TaggedError<InvalidJobSpec>("joblib/I
  * @since 0.1.0
  * @category errors
  */
-export class JobLimitReached
-  extends Schema.TaggedError<JobLimitReached>("joblib/JobLimitReached")("JobLimitReached", { limit: Count })
-{
+export class JobLimitReached extends Schema.TaggedError<JobLimitReached>("joblib/JobLimitReached")("JobLimitReached", {
+  /** How many jobs may run at once. */
+  limit: Count
+}) {
   override get message(): string {
     return `${this.limit} jobs are running, which is the limit (maxRunning)`
   }
@@ -198,7 +213,9 @@ export class JobLimitReached
  */
 export class SubscriberLimitReached
   extends Schema.TaggedError<SubscriberLimitReached>("joblib/SubscriberLimitReached")("SubscriberLimitReached", {
+    /** How many subscribers there may be. */
     limit: Count,
+    /** Whether the limit is that of one job (`maxSubscribersPerJob`) or of all jobs together (`maxSubscribers`). */
     scope: Schema.Literal("job", "total")
   })
 {
@@ -216,8 +233,11 @@ export class SubscriberLimitReached
  * @category errors
  */
 export class OutputEvicted extends Schema.TaggedError<OutputEvicted>("joblib/OutputEvicted")("OutputEvicted", {
+  /** The job whose output was read. */
   id: JobId,
+  /** The offset of the first byte that is missing. */
   from: Count,
+  /** The offset of the first byte after the gap. */
   to: Count
 }) {
   override get message(): string {
@@ -233,7 +253,12 @@ export class OutputEvicted extends Schema.TaggedError<OutputEvicted>("joblib/Out
  */
 export class OutputStoreError extends Schema.TaggedError<OutputStoreError>("joblib/OutputStoreError")(
   "OutputStoreError",
-  { operation: Schema.Literal("open", "write", "read", "remove"), cause: Cause }
+  {
+    /** What the store was doing. */
+    operation: Schema.Literal("open", "write", "read", "remove"),
+    /** What the store said: an `Error`, or anything else. */
+    cause: Cause
+  }
 ) {
   override get message(): string {
     return `The store of output failed (${this.operation}): ${toText(this.cause)}`
@@ -246,9 +271,10 @@ export class OutputStoreError extends Schema.TaggedError<OutputStoreError>("jobl
  * @since 0.1.0
  * @category errors
  */
-export class OutputTooLarge
-  extends Schema.TaggedError<OutputTooLarge>("joblib/OutputTooLarge")("OutputTooLarge", { maxBytes: Count })
-{
+export class OutputTooLarge extends Schema.TaggedError<OutputTooLarge>("joblib/OutputTooLarge")("OutputTooLarge", {
+  /** How many bytes the caller allowed. */
+  maxBytes: Count
+}) {
   override get message(): string {
     return `There are more than ${this.maxBytes} bytes of output`
   }
@@ -260,9 +286,10 @@ export class OutputTooLarge
  * @since 0.1.0
  * @category errors
  */
-export class EventsMissed
-  extends Schema.TaggedError<EventsMissed>("joblib/EventsMissed")("EventsMissed", { missed: Count })
-{
+export class EventsMissed extends Schema.TaggedError<EventsMissed>("joblib/EventsMissed")("EventsMissed", {
+  /** How many events are lost. */
+  missed: Count
+}) {
   override get message(): string {
     return `${this.missed} events were missed: subscribe again for the jobs as they are now`
   }
@@ -319,8 +346,11 @@ const cgroupAdvice: Record<CgroupErrorReason, string> = {
  * @category errors
  */
 export class CgroupError extends Schema.TaggedError<CgroupError>("joblib/CgroupError")("CgroupError", {
+  /** Why it cannot be used. */
   reason: CgroupErrorReason,
+  /** The cgroup, as a path in the file system. */
   directory: Schema.String,
+  /** What the kernel said, or which controller or limit it is about. */
   detail: Schema.String
 }) {
   override get message(): string {

@@ -13,9 +13,10 @@ import { JobInfo } from "./JobInfo.ts"
  * @since 0.1.0
  * @category models
  */
-export class JobStarted
-  extends Schema.TaggedClass<JobStarted>("joblib/JobEvent/JobStarted")("JobStarted", { info: JobInfo })
-{}
+export class JobStarted extends Schema.TaggedClass<JobStarted>("joblib/JobEvent/JobStarted")("JobStarted", {
+  /** The job as it was then, or as it is at the beginning of this subscription. */
+  info: JobInfo
+}) {}
 
 /**
  * A job ended: nothing of it is left alive, and its output is complete.
@@ -23,7 +24,10 @@ export class JobStarted
  * @since 0.1.0
  * @category models
  */
-export class JobEnded extends Schema.TaggedClass<JobEnded>("joblib/JobEvent/JobEnded")("JobEnded", { info: JobInfo }) {}
+export class JobEnded extends Schema.TaggedClass<JobEnded>("joblib/JobEvent/JobEnded")("JobEnded", {
+  /** The job at its end. */
+  info: JobInfo
+}) {}
 
 /**
  * An ended job was removed, by hand or by retention.
@@ -31,9 +35,10 @@ export class JobEnded extends Schema.TaggedClass<JobEnded>("joblib/JobEvent/JobE
  * @since 0.1.0
  * @category models
  */
-export class JobRemoved
-  extends Schema.TaggedClass<JobRemoved>("joblib/JobEvent/JobRemoved")("JobRemoved", { id: JobId })
-{}
+export class JobRemoved extends Schema.TaggedClass<JobRemoved>("joblib/JobEvent/JobRemoved")("JobRemoved", {
+  /** The job that has been removed. */
+  id: JobId
+}) {}
 
 /**
  * What happens to a job.

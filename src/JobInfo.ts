@@ -29,17 +29,21 @@ export const StopReason = Schema.Literal("caller", "timeout", "limit", "shutdown
 export type StopReason = typeof StopReason.Type
 
 /**
- * How much a job has written so far: bytes of each source, bytes that the log no longer keeps, whether a pipe was cut
- * because something that had left the job's process group still held it, and what the store said when it failed.
+ * How much a job has written so far, and what became of it.
  *
  * @since 0.1.0
  * @category models
  */
 export const OutputInfo = Schema.Struct({
+  /** Bytes read from standard output. */
   stdoutBytes: Bytes,
+  /** Bytes read from standard error. */
   stderrBytes: Bytes,
+  /** Bytes of both that the log no longer keeps. */
   evictedBytes: Bytes,
+  /** Whether a pipe was cut because something that had left the job's process group still held it. */
   cut: Schema.Boolean,
+  /** The first failure of the store, if it failed. */
   storeError: Schema.Option(OutputStoreError)
 })
 
@@ -52,20 +56,28 @@ export const OutputInfo = Schema.Struct({
 export type OutputInfo = typeof OutputInfo.Type
 
 /**
- * A job as others see it. `exitedAt` is when its first process was reaped, `endedAt` when nothing of its process group
- * was left and its output was complete. `stopReason` is empty for a job that left by itself.
+ * A job as others see it.
  *
  * @since 0.1.0
  * @category models
  */
 export class JobInfo extends Schema.Class<JobInfo>("joblib/JobInfo")({
+  /** The job's identity. */
   id: JobId,
+  /** What it was started from, with its defaults filled in. */
   spec: JobSpec,
+  /** What its first process is doing. */
   status: JobStatus,
+  /** The number of its first process, which is also that of its process group. */
   pid: Schema.Int,
+  /** When the operating system accepted it. */
   startedAt: Schema.DateTimeUtc,
+  /** When its first process was reaped. */
   exitedAt: Schema.Option(Schema.DateTimeUtc),
+  /** When nothing of its process group was left and its output was complete. */
   endedAt: Schema.Option(Schema.DateTimeUtc),
+  /** Who or what began to stop it; `None` for a job that left by itself. */
   stopReason: Schema.Option(StopReason),
+  /** How much it has written. */
   output: OutputInfo
 }) {}

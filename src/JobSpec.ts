@@ -180,7 +180,8 @@ export const JobSpec = Schema.Struct({
 export interface JobSpec extends Schema.Schema.Type<typeof JobSpec> {}
 
 /**
- * What `make` takes: only `command` is required, and times are written in any way that Effect knows.
+ * What `make` takes: the fields of a `JobSpec`, of which only `command` is required. Times are written in any way that
+ * Effect knows.
  *
  * @since 0.1.0
  * @category models
@@ -332,7 +333,8 @@ export const fromCommand = (command: Command.Command): Either.Either<JobSpec, In
     args: command.args,
     cwd: Option.getOrUndefined(command.cwd),
     env: Object.fromEntries(HashMap.toEntries(command.env)),
-    extendEnv: command.extendEnv,
+    // A platform before 0.97.2 does not say.
+    extendEnv: command.extendEnv ?? true,
     shell: command.shell
   }))
 }
@@ -349,15 +351,19 @@ export const toCommand = (
   spec: JobSpec,
   hostEnv: Readonly<Record<string, string | undefined>> = globalThis.process?.env ?? {}
 ): Command.Command =>
-  // More arguments than a call can take are still fewer than a program can take.
-  Object.assign(Command.make(spec.command), { args: spec.args }).pipe(
-    Object.values(spec.env).includes(null)
-      ? Command.env(environment(spec, hostEnv), { extendEnv: false })
-      : Command.env(environment(spec, {}), { extendEnv: spec.extendEnv }),
+  // More arguments than a call can take are still fewer than a program can take, and `Command.env` of a platform before
+  // 0.97.2 takes no options.
+  Object.assign(Command.make(spec.command), {
+    args: spec.args,
+    env: HashMap.fromIterable(Object.entries(environment(spec, unsets(spec) ? hostEnv : {}))),
+    extendEnv: spec.extendEnv && !unsets(spec)
+  }).pipe(
     Command.runInShell(spec.shell),
     Command.stdin(spec.stdin === "pipe" ? "pipe" : Stream.empty),
     spec.cwd === undefined ? identity : Command.workingDirectory(spec.cwd)
   )
+
+const unsets = (spec: JobSpec): boolean => Object.values(spec.env).includes(null)
 
 /**
  * The environment in which the program runs, given that of the host.

@@ -81,23 +81,27 @@ export type FatalSignal = typeof FatalSignal.Type
 export class Running extends Schema.TaggedClass<Running>("joblib/JobStatus/Running")("Running", {}) {}
 
 /**
- * The job's process left by itself, with this code (0 to 255). On Node, code 0 is also what a death by a real-time signal
+ * The job's process left by itself, with an exit code. On Node, code 0 is also what a death by a real-time signal
  * (SIGRTMIN to SIGRTMAX) shows as: Node tells the same of both.
  *
  * @since 0.1.0
  * @category models
  */
 export class Exited extends Schema.TaggedClass<Exited>("joblib/JobStatus/Exited")("Exited", {
+  /** The exit code, 0 to 255. */
   code: Schema.Int.pipe(Schema.nonNegative())
 }) {}
 
 /**
- * The job's process died of this signal.
+ * The job's process died of a signal.
  *
  * @since 0.1.0
  * @category models
  */
-export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed")("Killed", { signal: FatalSignal }) {}
+export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed")("Killed", {
+  /** The signal that the process died of. */
+  signal: FatalSignal
+}) {}
 
 /**
  * How a job ended.

@@ -35,18 +35,20 @@ export type OutputSource = typeof OutputSource.Type
 export type OutputSelection = "all" | OutputSource
 
 /**
- * Some bytes of one source. `offset` is the place of the first of them in the job's output as it arrived, both sources
- * together: a reader that has had this chunk resumes with `from: offset + bytes.length`. `at` is when the first of them was
- * read from the job; reads that came less than 10 milliseconds apart may share it. The bytes are a plain `Uint8Array`,
- * shared with the log and with other readers: do not write to them, or only to a copy, as `slice` makes one.
+ * Some bytes of one source, and their place in the output. A reader that has had this chunk resumes with
+ * `from: offset + bytes.length`.
  *
  * @since 0.1.0
  * @category models
  */
 export const OutputChunk = Schema.Struct({
+  /** The pipe that they came from. */
   source: OutputSource,
+  /** The place of the first byte in the job's output as it arrived, both sources together. */
   offset: Schema.Int.pipe(Schema.nonNegative()),
+  /** A plain array, shared with the log and with other readers: write only to a copy, as `slice` makes one. */
   bytes: Schema.Uint8ArrayFromBase64,
+  /** When the first byte was read from the job. Reads that came less than 10 milliseconds apart may share it. */
   at: Schema.DateTimeUtc
 })
 
@@ -80,7 +82,7 @@ export interface Options extends SourceOptions {
 }
 
 /**
- * The options of a subscription to one source.
+ * The options of a subscription to one source; `Options` says what they mean.
  *
  * @since 0.1.0
  * @category models
@@ -146,7 +148,7 @@ export const Encoding = Schema.Literal(
 export type Encoding = typeof Encoding.Type
 
 /**
- * Some text of one source.
+ * Some `text` of one `source`.
  *
  * @since 0.1.0
  * @category models
@@ -157,7 +159,7 @@ export interface OutputText {
 }
 
 /**
- * A line of one source, without its end. `isCut`: it is longer than may be, and goes on in the next line of its source.
+ * A `line` of one `source`, without its end. `isCut`: it is longer than may be, and goes on in the next line of its source.
  *
  * @since 0.1.0
  * @category models

@@ -48,12 +48,12 @@ export interface StoredOutput {
 }
 
 /**
- * Where output is kept.
+ * Keeps the output of jobs.
  *
- * @since 0.1.0
+ * @since 0.2.0
  * @category models
  */
-export class OutputStore extends Context.Tag("joblib/OutputStore")<OutputStore, {
+export interface Service {
   /** How many bytes are kept in memory of one job, and over all jobs. Readers at the head are served from there. */
   readonly window: { readonly maxBytesPerJob: number; readonly maxBytes: number }
   /**
@@ -73,7 +73,15 @@ export class OutputStore extends Context.Tag("joblib/OutputStore")<OutputStore, 
    * this job counts as failed. Default: 30 seconds.
    */
   readonly stallTimeout?: Duration.Duration | undefined
-}>() {}
+}
+
+/**
+ * The tag of the store of output.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class OutputStore extends Context.Tag("joblib/OutputStore")<OutputStore, Service>() {}
 
 /**
  * Keeps output in memory, as much of it as `JobConfig.output` says.

@@ -78,10 +78,10 @@ export interface Process {
 /**
  * Makes processes.
  *
- * @since 0.1.0
+ * @since 0.2.0
  * @category models
  */
-export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<ProcessSpawner, {
+export interface Service {
   /** What holds here and now; it can sink while the program runs, when a helper is lost. */
   readonly guarantee: Guarantee
   /**
@@ -92,7 +92,15 @@ export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<Process
     spec: JobSpec,
     listener: ProcessListener
   ) => Effect.Effect<Process, JobStartError | InvalidJobSpec, Scope.Scope>
-}>() {}
+}
+
+/**
+ * The tag of the spawner.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<ProcessSpawner, Service>() {}
 
 /**
  * Processes through the `CommandExecutor` of any platform, or a fake one. It gives what such an executor can:

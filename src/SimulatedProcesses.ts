@@ -39,8 +39,8 @@ export interface Script {
 }
 
 /**
- * Something written to one of the pipes; `source` is `"stdout"` by default, and text is written as UTF-8. It is read in
- * pieces of 64 KiB at most. The pipes have no room of their own: when their reader pauses, the process waits with what
+ * Something written to one of the pipes, no sooner than `at` after the start of the process. `source` is `"stdout"` by
+ * default. `data` that is text is written as UTF-8. It is read in pieces of 64 KiB at most. The pipes have no room of their own: when their reader pauses, the process waits with what
  * it has yet to write, and with all that comes after it.
  *
  * @since 0.1.0
@@ -93,6 +93,7 @@ export interface Child extends Script {
 export interface TraceEntry {
   readonly at: number
   readonly _tag: "Spawned" | "Signalled" | "Exited"
+  /** The simulated process, or for a signal the process group. */
   readonly pid: number
   readonly command: string
   readonly signal?: FatalSignal
@@ -101,13 +102,21 @@ export interface TraceEntry {
 /**
  * What a test asks of its simulated processes.
  *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Service {
+  /** All that happened until now, in order. */
+  readonly trace: Effect.Effect<ReadonlyArray<TraceEntry>>
+}
+
+/**
+ * The tag of the simulated processes.
+ *
  * @since 0.1.0
  * @category models
  */
-export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")<SimulatedProcesses, {
-  /** All that happened until now, in order. */
-  readonly trace: Effect.Effect<ReadonlyArray<TraceEntry>>
-}>() {}
+export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")<SimulatedProcesses, Service>() {}
 
 /**
  * A `ProcessSpawner` of simulated processes: `scripts` has a script for each `command` of a `JobSpec`, or a function

@@ -454,7 +454,11 @@ export const suite = ({ endsGroups, job, many, name, often, spawner }: Setup) =>
       it.live("ends everything, the stubborn too, and all who wait get the true end", () =>
         Effect.gen(function*() {
           const scope = yield* Scope.make()
-          const context = yield* Layer.buildWithScope(over(spawner, { stop: { gracePeriod: "200 millis" } }), scope)
+          const context = yield* Layer.buildWithScope(
+            // Closing gives up a second after drainTimeout, which a busy machine may need.
+            over(spawner, { stop: { gracePeriod: "200 millis" }, drainTimeout: "1 minute" }),
+            scope
+          )
           yield* Effect.gen(function*() {
             const jobs = yield* JobCoordinator
             const ids = yield* Effect.all([

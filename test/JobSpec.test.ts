@@ -244,8 +244,8 @@ describe("fromCommand", () => {
   const sink: Sink.Sink<Uint8Array, Uint8Array> = Sink.as(Sink.drain, new Uint8Array())
 
   it("keeps what a Command says", () => {
-    const command = cat.pipe(
-      Command.env({ A: "1" }, { extendEnv: false }),
+    // Every version of the platform takes it in this form.
+    const command = Object.assign(Command.env(cat, { A: "1" }), { extendEnv: false }).pipe(
       Command.workingDirectory("/tmp"),
       Command.runInShell("/bin/bash")
     )

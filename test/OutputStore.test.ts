@@ -27,6 +27,7 @@ import * as Processes from "./fixtures/processes.ts"
 import { sh } from "./fixtures/programs.ts"
 import * as Records from "./fixtures/records.ts"
 import { numbers, size } from "./fixtures/sizes.ts"
+import * as WallTime from "./fixtures/wallTime.ts"
 import { latin1, mark, settings, textOf } from "./utils.ts"
 
 const processes = mark()
@@ -117,7 +118,7 @@ const tryToRestore = (folder: string): Buffer => {
 }
 
 const takes = <A, E, R>(limit: Duration.DurationInput, effect: Effect.Effect<A, E, R>) =>
-  Effect.orDie(Effect.timeout(effect, limit))
+  Effect.orDie(Effect.timeout(effect, WallTime.limit(Duration.toMillis(limit))))
 
 const twoSources = JobSpec.make({
   command: process.execPath,

@@ -7,7 +7,7 @@ import { join } from "node:path"
 import { text } from "node:stream/consumers"
 import { setTimeout } from "node:timers/promises"
 import { describe, expect, it } from "vitest"
-import { project } from "./docs.ts"
+import { project } from "./docs/examples.ts"
 
 const bin = join(project, "dist", "bin.js")
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, it } from "vitest"
-import * as Docs from "./docs.ts"
+import * as Docs from "./docs/examples.ts"
 
 const examples = [
   await Docs.inMarkdown("README.md"),

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import * as Hosts from "./fixtures/hosts.ts"
 import * as Processes from "./fixtures/processes.ts"
+import * as WallTime from "./fixtures/wallTime.ts"
 
 const programs = Effect.runSync(Scope.make())
 let program = ""
@@ -60,7 +61,7 @@ describe("a host under runMain", () => {
         assert.lengthOf(Fs.readdirSync(files), 5)
         assert.isEmpty(Processes.carrying(host.token))
         assert.isNumber(exit)
-        assert.isBelow(time, 2000)
+        WallTime.assertWithin(time, 2000)
       })
     )
   )
@@ -74,7 +75,7 @@ describe("a host under runMain", () => {
         assert.isEmpty(Processes.carrying(host.token))
         assert.isNumber(exit)
         assert.isAbove(time, 4900)
-        assert.isBelow(time, 7000)
+        WallTime.assertWithin(time, 7000)
       })
     )
   )
@@ -87,7 +88,7 @@ describe("a host under runMain", () => {
       yield* Processes.eventually(() => Fs.readdirSync(files), (names) => names.length === 5)
       const { exit, time } = yield* end(host, () => process.kill(host.pid, "SIGINT"))
       assert.strictEqual(exit, "SIGINT")
-      assert.isBelow(time, 1000)
-      yield* Processes.none(() => Processes.carrying(host.token)).pipe(Effect.timeout("2 seconds"))
+      WallTime.assertWithin(time, 1000)
+      yield* Processes.none(() => Processes.carrying(host.token)).pipe(Effect.timeout(WallTime.limit(2000)))
     }))
 })

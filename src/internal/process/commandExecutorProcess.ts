@@ -31,6 +31,11 @@ export const spawn = (executor: CommandExecutor.CommandExecutor, spec: JobSpec.J
     if (spec.limits !== undefined) {
       return yield* new InvalidJobSpec({ field: "limits", reason: "cannot be set through a CommandExecutor" })
     }
+    const isExtended = spec.extendEnv && !Object.values(spec.env).includes(null)
+    if (!isExtended && !("extendEnv" in Command.make(spec.command))) {
+      const reason = "@effect/platform before 0.97.2 always extends the host's environment"
+      return yield* new InvalidJobSpec({ field: spec.extendEnv ? "env" : "extendEnv", reason })
+    }
     const scope = yield* Scope.make()
     const process = yield* executor.start(toCommand(spec)).pipe(
       Scope.extend(scope),

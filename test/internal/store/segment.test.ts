@@ -165,8 +165,6 @@ const restore = (directory: string, suffix = "") => {
   return OrderFiles.merge(read(`order${suffix}.bin`), files)
 }
 
-/** When everything was written, where that does not matter. */
-
 describe("Segment", () => {
   it.effect(
     "reads back what was written, from anywhere, of either source, before and after it is sealed",

@@ -12,7 +12,7 @@ import { delimiter, dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
 
-export const project = dirname(dirname(fileURLToPath(import.meta.url)))
+export const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
 export interface Example {
   /** `README.md:12`: the file, and the line before the first line of the code. */
