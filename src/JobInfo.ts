@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import { OutputStoreError } from "./JobError.ts"
 import { JobId } from "./JobId.ts"
 import { JobSpec } from "./JobSpec.ts"
-import { JobStatus } from "./JobStatus.ts"
+import * as Status from "./JobStatus.ts"
 
 const Bytes = Schema.Int.pipe(Schema.nonNegative())
 
@@ -18,7 +18,7 @@ const Bytes = Schema.Int.pipe(Schema.nonNegative())
  * @since 0.1.0
  * @category models
  */
-export const StopReason = Schema.Literal("caller", "timeout", "limit", "shutdown")
+export const StopReason = Status.StopReason
 
 /**
  * Who or what began to stop the job first.
@@ -26,7 +26,7 @@ export const StopReason = Schema.Literal("caller", "timeout", "limit", "shutdown
  * @since 0.1.0
  * @category models
  */
-export type StopReason = typeof StopReason.Type
+export type StopReason = Status.StopReason
 
 /**
  * How much a job has written so far: bytes of each source, bytes that the log no longer keeps, whether a pipe was cut
@@ -61,7 +61,7 @@ export type OutputInfo = typeof OutputInfo.Type
 export class JobInfo extends Schema.Class<JobInfo>("joblib/JobInfo")({
   id: JobId,
   spec: JobSpec,
-  status: JobStatus,
+  status: Status.JobStatus,
   pid: Schema.Int,
   startedAt: Schema.DateTimeUtc,
   exitedAt: Schema.Option(Schema.DateTimeUtc),
