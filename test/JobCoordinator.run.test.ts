@@ -212,7 +212,7 @@ describe("run", () => {
         assert.strictEqual((yield* Effect.flip(JobCoordinator.run(sh("yes & yes"))))._tag, "OutputTooLarge")
         assert.isEmpty(processes.alive())
         const fiber = yield* Effect.fork(
-          JobCoordinator.run(sh("trap 'sleep 0.1; exit' TERM; echo up; sleep 600 & wait"))
+          JobCoordinator.run(sh("trap 'sleep 0.1; exit' TERM; echo up; while :; do sleep 0.05; done"))
         )
         yield* until(() => processes.alive().length > 1)
         const [job] = yield* running
