@@ -607,6 +607,9 @@ describe("the clock", () => {
           {
             actions: [{ _tag: "End", at, status: exited(0) }],
             ignores: new Set(),
+            onSignal: new Map(),
+            input: undefined,
+            closesInput: false,
             escaped: false,
             holdsPipes: true,
             children: []
