@@ -36,8 +36,9 @@ export type OutputSelection = "all" | OutputSource
 
 /**
  * Some bytes of one source. `offset` is the place of the first of them in the job's output as it arrived, both sources
- * together: a reader that has had this chunk resumes with `from: offset + bytes.length`. The bytes are shared with the
- * log and with other readers: do not write to them.
+ * together: a reader that has had this chunk resumes with `from: offset + bytes.length`. `at` is when the first of them was
+ * read from the job; reads that came less than 10 milliseconds apart may share it. The bytes are a plain `Uint8Array`,
+ * shared with the log and with other readers: do not write to them, or only to a copy, as `slice` makes one.
  *
  * @since 0.1.0
  * @category models
@@ -45,11 +46,12 @@ export type OutputSelection = "all" | OutputSource
 export const OutputChunk = Schema.Struct({
   source: OutputSource,
   offset: Schema.Int.pipe(Schema.nonNegative()),
-  bytes: Schema.Uint8ArrayFromBase64
+  bytes: Schema.Uint8ArrayFromBase64,
+  at: Schema.DateTimeUtc
 })
 
 /**
- * Some bytes of one source, and their place in the output.
+ * Some bytes of one source, their place in the output, and when they came.
  *
  * @since 0.1.0
  * @category models
@@ -63,9 +65,12 @@ export interface OutputChunk extends Schema.Schema.Type<typeof OutputChunk> {}
  * - `from` (default `"start"`): the first byte of the job, its `"end"` (only what comes from now on), a byte's offset, or
  *   the last `tail` bytes of the chosen source (or what is kept of them).
  * - `follow` (default `true`): go on until the job ends; `false`: end with what is there now.
+ * - `maxBytes` (default: no limit): end after so many bytes. The next offset is that of the last chunk and its length. It
+ *   is rounded down, and what is no number above 0 counts as 0, with which the output ends at once.
  * - `whenBehind` (default `"fail"`): what happens to a reader whose next bytes were evicted: it fails with
  *   `OutputEvicted`, it goes on with what is kept (`"skip"`, where the offsets show the gap), or the job waits for it
- *   (`"block"`).
+ *   (`"block"`). With `"skip"`, if nothing is left to come after a gap, the last chunk has no bytes: its offset is where
+ *   what was missed ends. No other chunk is empty.
  *
  * @since 0.1.0
  * @category models
@@ -83,6 +88,7 @@ export interface Options extends SourceOptions {
 export interface SourceOptions {
   readonly from?: "start" | "end" | number | { readonly tail: number } | undefined
   readonly follow?: boolean | undefined
+  readonly maxBytes?: number | undefined
   readonly whenBehind?: "fail" | "skip" | "block" | undefined
 }
 
@@ -151,7 +157,7 @@ export interface OutputText {
 }
 
 /**
- * A line of one source, without its end.
+ * A line of one source, without its end. `isCut`: it is longer than may be, and goes on in the next line of its source.
  *
  * @since 0.1.0
  * @category models
@@ -159,6 +165,26 @@ export interface OutputText {
 export interface OutputLine {
   readonly source: OutputSource
   readonly line: string
+  readonly isCut: boolean
+}
+
+/**
+ * How to cut output into lines.
+ *
+ * - `delimiter` (default `"\n"`): what ends a line. `"\n"`: a `\n`, or `\r\n`; a `\r` alone stays in the line. `"\r"`: a
+ *   `\r`, a `\n`, or `\r\n`, so that each state of a progress bar is a line. `"\0"`: a NUL alone, as `find -print0` writes it.
+ * - `maxLength` (default 16 Mi): a longer line comes in pieces of so many UTF-16 code units, all but the last `isCut`. A
+ *   character is never cut in two: a piece may be one shorter. It is rounded down; what is no number from 2 on counts as
+ *   the default.
+ * - `encoding` (default `"utf-8"`): how the bytes stand for text.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface LinesOptions {
+  readonly delimiter?: "\n" | "\r" | "\0" | undefined
+  readonly maxLength?: number | undefined
+  readonly encoding?: Encoding | undefined
 }
 
 /**
@@ -215,9 +241,8 @@ export const text =
 
 /**
  * The output as lines, the two sources kept apart: a line comes when its end does, wherever its bytes were cut and
- * whatever the other source wrote meanwhile. A line ends with `\n` or `\r\n`; a `\r` alone stays in it. What is left
- * without an end when the stream ends or fails is a line too, and a line of more than 16 Mi characters comes in pieces
- * of so many. The text is decoded as by `text`.
+ * whatever the other source wrote meanwhile. What is left without an end when the stream ends or fails is a line too. The
+ * text is decoded as by `text`. What ends a line, and how long it may be, see `LinesOptions`.
  *
  * With `whenBehind: "skip"`, what is left of the lines on both sides of a gap comes as one line.
  *
@@ -229,8 +254,8 @@ export const text =
  *   Effect.gen(function*() {
  *     const jobs = yield* JobCoordinator.JobCoordinator
  *     yield* jobs.output(id, { source: "stderr" }).pipe(
- *       Output.lines(),
- *       Stream.runForEach(({ line }) => Console.error(line))
+ *       Output.lines({ maxLength: 1000 }),
+ *       Stream.runForEach(({ isCut, line }) => Console.error(isCut ? `${line} …` : line))
  *     )
  *   })
  *
@@ -238,10 +263,14 @@ export const text =
  * @category combinators
  */
 export const lines =
-  (encoding: Encoding = "utf-8") => <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.Stream<OutputLine, E, R> =>
+  (options?: LinesOptions) => <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.Stream<OutputLine, E, R> =>
     perSource.transform(output, (source, emit: (line: OutputLine) => void) => {
-      const decoder = makeDecoder(encoding)
-      const splitter = lineSplitter.make(maxLineLength, (line) => emit({ source, line }))
+      const decoder = makeDecoder(options?.encoding)
+      const splitter = lineSplitter.make(
+        toDelimiter(options?.delimiter),
+        toLineLength(options?.maxLength),
+        (line, isCut) => emit({ source, line, isCut })
+      )
       return {
         push: (bytes) => splitter.push(decoder.decode(bytes, { stream: true })),
         end: () => {
@@ -297,7 +326,13 @@ export const collect = (
     )
   })
 
-const maxLineLength = 16 * 1024 * 1024
+const defaultLineLength = 16 * 1024 * 1024
+
+const toLineLength = (length: number | undefined): number =>
+  length !== undefined && length >= 2 ? Math.floor(length) : defaultLineLength
+
+const toDelimiter = (delimiter: LinesOptions["delimiter"]): lineSplitter.Delimiter =>
+  delimiter === "\r" || delimiter === "\0" ? delimiter : "\n"
 
 const defaultMaxBytes = 16 * 1024 * 1024
 

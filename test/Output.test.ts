@@ -1,12 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Chunk from "effect/Chunk"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { OutputTooLarge } from "../src/JobError.ts"
 import * as Output from "../src/Output.ts"
+
+const at = DateTime.unsafeMake(0)
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text)
 
@@ -26,7 +29,7 @@ const mix = (
   const taken = { stdout: 0, stderr: 0 }
   const take = (source: Output.OutputSource, size: number) => {
     const bytes = written[source].subarray(taken[source], taken[source] + size)
-    if (bytes.length > 0) chunks.push({ source, offset: taken.stdout + taken.stderr, bytes })
+    if (bytes.length > 0) chunks.push({ source, offset: taken.stdout + taken.stderr, bytes, at })
     taken[source] += bytes.length
   }
   for (const [source, size] of turns) take(source, size)
@@ -65,7 +68,8 @@ const linesOf = (text: string): ReadonlyArray<string> => {
 const chunk = (source: Output.OutputSource, data: string | ReadonlyArray<number>, offset = 0): Output.OutputChunk => ({
   source,
   offset,
-  bytes: typeof data === "string" ? encode(data) : Uint8Array.from(data)
+  bytes: typeof data === "string" ? encode(data) : Uint8Array.from(data),
+  at
 })
 
 const collectLines = <E>(output: Stream.Stream<Output.OutputLine, E>) =>
@@ -183,7 +187,7 @@ describe("lines", () => {
     Effect.gen(function*() {
       const bytes = Uint8Array.from(Buffer.from("caf\u010a\r\n\u0a0d\n", "utf16le"))
       const chunks = Array.from(bytes, (byte, offset) => chunk("stdout", [byte], offset))
-      assert.deepStrictEqual(yield* collectLines(Output.lines("utf-16le")(toStream(chunks))), [
+      assert.deepStrictEqual(yield* collectLines(Output.lines({ encoding: "utf-16le" })(toStream(chunks))), [
         "stdout: caf\u010a",
         "stdout: \u0a0d"
       ])
@@ -218,6 +222,53 @@ describe("lines", () => {
         Stream.runCollect
       )
       assert.deepStrictEqual(Array.from(batches, Chunk.size), [20, 20])
+    }))
+
+  it.effect("of a progress bar come one for each state, as soon as it is drawn", () =>
+    Effect.gen(function*() {
+      const seen: Array<string> = []
+      yield* Stream.make("\r10 %", "\r20 %\r", "100 %\r", "\ndone\n").pipe(
+        Stream.map((text) => chunk("stderr", text)),
+        Stream.rechunk(1),
+        Stream.tap(() => Effect.sync(() => seen.push("|"))),
+        Output.lines({ delimiter: "\r" }),
+        Stream.runForEach(({ line }) => Effect.sync(() => seen.push(line)))
+      )
+      assert.deepStrictEqual(seen, ["|", "", "|", "10 %", "20 %", "|", "100 %", "|", "done"])
+    }))
+
+  it.effect("end with NUL if that is asked for, and keep every other character", () =>
+    Effect.gen(function*() {
+      const output = Stream.make(chunk("stdout", "a\nb\r\n\0"), chunk("stdout", "\0./c d\0"))
+      assert.deepStrictEqual(yield* collectLines(Output.lines({ delimiter: "\0" })(output)), [
+        "stdout: a\nb\r\n",
+        "stdout: ",
+        "stdout: ./c d"
+      ])
+    }))
+
+  it.effect("that are longer than maxLength say that they are cut", () =>
+    Effect.gen(function*() {
+      const output = Stream.make(chunk("stdout", "abcdefg\nab"), chunk("stderr", "x\n"), chunk("stdout", "c\nabcd"))
+      const lines = yield* Stream.runCollect(Output.lines({ maxLength: 3 })(output))
+      assert.deepStrictEqual(Array.from(lines, ({ isCut, line, source }) => `${source} ${line}${isCut ? "…" : ""}`), [
+        "stdout abc…",
+        "stdout def…",
+        "stdout g",
+        "stderr x",
+        "stdout abc",
+        "stdout abc…",
+        "stdout d"
+      ])
+    }))
+
+  it.effect("have no defect for options that make no sense", () =>
+    Effect.gen(function*() {
+      const output = Stream.make(chunk("stdout", "a\rb\nc"))
+      for (const options of [null, { maxLength: 0 }, { maxLength: NaN }, { maxLength: "3" }, { delimiter: "x" }]) {
+        const lines = yield* collectLines(Output.lines(options as never)(output))
+        assert.deepStrictEqual(lines, ["stdout: a\rb", "stdout: c"], JSON.stringify(options))
+      }
     }))
 
   it.effect("come in pieces when they are longer than 16 Mi characters", () =>

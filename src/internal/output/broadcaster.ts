@@ -67,7 +67,7 @@ export const make = (options: {
 }): Broadcaster => {
   const { budget, config, count, id, store } = options
   const window = windowOf(store, options.maxBytes)
-  const log = new OutputLog(window, budget)
+  const log = new OutputLog(window, budget, () => options.clock.unsafeCurrentTimeMillis())
   const wakeUps = new WakeUps(options.runtime, options.clock)
   const subscriptions = new Set<Subscription>()
   let resume: Effect.Effect<void> = Effect.void

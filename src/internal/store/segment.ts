@@ -6,6 +6,7 @@
  */
 import type * as PlatformError from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type { OutputChunk, OutputSelection, OutputSource } from "../../Output.ts"
 import { cutRuns, mergeRuns, recordBytes, recordsOf, type Run, runsOf, takeRuns } from "./runs.ts"
@@ -33,6 +34,8 @@ export class Segment {
   private readonly checkpoints: Array<Checkpoint>
   private readonly written = { stdout: 0, stderr: 0 }
   private records = 0
+  /** When its first bytes were read: as much as is known of when the others were. */
+  private at = DateTime.unsafeMake(0)
 
   constructor(directory: string, base: number, age: number) {
     this.files = new SegmentFiles(directory)
@@ -53,6 +56,7 @@ export class Segment {
     chunks: ReadonlyArray<OutputChunk>
   ): Effect.Effect<void, PlatformError.PlatformError> {
     const runs = mergeRuns(chunks)
+    if (this.records === 0) this.at = chunks[0]?.at ?? this.at
     const parts: ReadonlyArray<Part> = [
       { name: "stdout.log", at: this.written.stdout, bytes: bytesOf(chunks, "stdout") },
       { name: "stderr.log", at: this.written.stderr, bytes: bytesOf(chunks, "stderr") },
@@ -182,7 +186,7 @@ export class Segment {
       (files) =>
         runs.map(({ length, offset, position, source }) => {
           const { bytes, start } = files[source]
-          return { source, offset, bytes: bytes.subarray(position - start, position - start + length) }
+          return { source, offset, bytes: bytes.subarray(position - start, position - start + length), at: this.at }
         })
     )
   }

@@ -5,30 +5,47 @@ export interface LineSplitter {
   readonly end: () => void
 }
 
+/** What ends a line: `\n` or `\r\n`; any of these or `\r`; NUL. */
+export type Delimiter = "\n" | "\r" | "\0"
+
 /**
- * Lines end with "\n" or "\r\n", wherever that was cut in two. A line of more than `maxLength` UTF-16 code units (at
- * least 2) comes in pieces, so that a program that never ends its line fills no memory.
+ * Emits lines without their ends, wherever those were cut in two. A line of more than `maxLength` UTF-16 code units (at
+ * least 2) comes in pieces, of which all but the last are cut, so that a program that never ends its line fills no memory.
  */
-export const make = (maxLength: number, emit: (line: string) => void): LineSplitter => {
+export const make = (
+  delimiter: Delimiter,
+  maxLength: number,
+  emit: (line: string, isCut: boolean) => void
+): LineSplitter => {
+  const find = finders[delimiter]
+  const withoutReturn = delimiter === "\n" ? cutReturn : identity
   let rest = ""
+  /** Whether a "\n" that comes next belongs to the end of the last line. */
+  let hasReturned = false
 
   /** All pieces but the last, which is the answer. */
   const emitPieces = (text: string): string => {
-    while (text.length > maxLength) {
-      const length = isHighSurrogate(text.charCodeAt(maxLength - 1)) ? maxLength - 1 : maxLength
-      emit(text.slice(0, length))
-      text = text.slice(length)
+    let start = 0
+    while (text.length - start > maxLength) {
+      const length = isHighSurrogate(text.charCodeAt(start + maxLength - 1)) ? maxLength - 1 : maxLength
+      emit(text.slice(start, start + length), true)
+      start += length
     }
-    return text
+    return text.slice(start)
   }
 
   return {
     push(text) {
-      let start = 0
-      for (let end = text.indexOf("\n"); end !== -1; end = text.indexOf("\n", start)) {
-        emit(emitPieces(withoutReturn(rest + text.slice(start, end))))
+      if (text === "") return
+      let start = hasReturned && text.charCodeAt(0) === lineFeed ? 1 : 0
+      hasReturned = false
+      for (let end = find(text, start); end !== -1; end = find(text, start)) {
+        emit(emitPieces(withoutReturn(rest + text.slice(start, end))), false)
         rest = ""
         start = end + 1
+        if (delimiter !== "\r" || text.charCodeAt(end) !== carriageReturn) continue
+        if (start === text.length) hasReturned = true
+        else if (text.charCodeAt(start) === lineFeed) start++
       }
       rest += text.slice(start)
       if (rest.length > maxLength) {
@@ -38,14 +55,31 @@ export const make = (maxLength: number, emit: (line: string) => void): LineSplit
       }
     },
     end() {
-      if (rest !== "") emit(emitPieces(rest))
+      if (rest !== "") emit(emitPieces(rest), false)
+      rest = ""
     }
   }
 }
 
+/** The next end of a line, from an index on; -1: there is none. */
+const finders: Readonly<Record<Delimiter, (text: string, start: number) => number>> = {
+  "\n": (text, start) => text.indexOf("\n", start),
+  "\r": (text, start) => {
+    anyEnd.lastIndex = start
+    return anyEnd.test(text) ? anyEnd.lastIndex - 1 : -1
+  },
+  "\0": (text, start) => text.indexOf("\0", start)
+}
+
+const anyEnd = /[\r\n]/g
+
 const isHighSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdbff
 
-const withoutReturn = (line: string): string =>
+const cutReturn = (line: string): string =>
   line.charCodeAt(line.length - 1) === carriageReturn ? line.slice(0, -1) : line
+
+const identity = (line: string): string => line
+
+const lineFeed = 10
 
 const carriageReturn = 13

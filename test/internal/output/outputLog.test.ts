@@ -2,9 +2,11 @@
  * The log against a model that knows of every byte whose it is, and of the log only where it begins.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
 import * as FastCheck from "effect/FastCheck"
 import { OutputBudget } from "../../../src/internal/output/outputBudget.ts"
 import { OutputLog, type Pin } from "../../../src/internal/output/outputLog.ts"
+import { maxBatchBytes } from "../../../src/internal/output/view.ts"
 import type { OutputChunk, OutputSelection, OutputSource } from "../../../src/Output.ts"
 
 const selections: ReadonlyArray<OutputSelection> = ["all", "stdout", "stderr"]
@@ -82,6 +84,27 @@ class Model {
     }
     assert.isAtMost(position, until)
     assert.strictEqual(this.count(selection, Math.max(position, this.start), until), 0, "missing at the end")
+    this.readInBatches(selection, from, until)
+  }
+
+  /** Batches give the same bytes, no more of them than they may, and the same chunks to the next who asks. */
+  private readInBatches(selection: OutputSelection, from: number, until: number) {
+    const read = (selection: OutputSelection) =>
+      Array.from(this.log.read(selection, from, until)).reduce((size, { bytes }) => size + bytes.length, 0)
+    let size = 0
+    for (let position = from; position < until;) {
+      const batch = this.log.batch(selection, position, until)
+      const chunks = Array.from(batch.chunks)
+      for (const chunk of chunks) this.check(chunk)
+      const bytes = chunks.reduce((size, { bytes }) => size + bytes.length, 0)
+      assert.isAbove(batch.to, position)
+      assert.isAtMost(bytes, maxBatchBytes)
+      if (chunks.length === 0) assert.strictEqual(batch.to, until)
+      else assert.strictEqual(this.log.batch(selection, position, until), batch)
+      size += bytes
+      position = batch.to
+    }
+    assert.strictEqual(size, read(selection))
   }
 
   /** Who has a chunk may keep it: it never changes. */
@@ -111,6 +134,7 @@ class Model {
     const first = Array.from(log.read("all", start))[0]
     const isBlocked = first !== undefined && first.offset + first.bytes.length > pinned
     if (log.size() > maxBytes && !isBlocked) assert.strictEqual(first?.bytes.length, log.size(), "above its bound")
+    if (log.cost > maxBytes * 1.25 + 256 * 1024 && !isBlocked) assert.isFalse(log.evictOldest(), "costs too much")
     if (log.isFull) assert.isTrue(isBlocked)
     if (log.size() > maxBytes && isBlocked) assert.strictEqual(log.isFull, log.head >= log.boundedFrom)
   }
@@ -223,11 +247,10 @@ describe("OutputLog", () => {
             model.checkInvariants(Infinity)
             model.read("all", model.start)
           }
-          const isEvictable = models.some(({ log }) => log.oldestAge < Infinity)
-          if (isEvictable) {
-            assert.isAtMost(models.reduce((size, { log }) => size + log.size(), 0), maxBytes)
-          }
-          assert.strictEqual(budget.isOver, models.reduce((size, { log }) => size + log.size(), 0) > maxBytes)
+          const cost = models.reduce((sum, { log }) => sum + log.cost, 0)
+          assert.isAtLeast(cost, models.reduce((sum, { log }) => sum + log.size(), 0))
+          assert.strictEqual(budget.isOver, cost > maxBytes)
+          if (budget.isOver) models.forEach(({ log }) => assert.isFalse(log.evictOldest(), "could have gone"))
         }
       }),
       { numRuns: 100 }
@@ -266,9 +289,11 @@ describe("OutputLog", () => {
     const log = new OutputLog(16 * 1024 * 1024, new OutputBudget(Infinity))
     const line = new Uint8Array(16)
     for (let i = 0; i < 1_000_000; i++) log.append("stdout", line)
-    const batch = log.read("all", 0)
-    assert.isAtMost(Array.from(batch).length, 300)
-    assert.strictEqual(log.read("all", 0), batch)
+    const at = Array.from(log.read("all", 0), ({ at }) => at.epochMillis)
+    // As many pieces as slabs are full, and as many times as the appends took.
+    assert.isAtMost(at.length, 300 + new Set(at).size)
+    const end = log.batch("all", log.head - 100)
+    assert.strictEqual(log.batch("all", log.head - 100), end)
     assert.strictEqual(log.evictedBytes, 0)
   })
 
@@ -287,8 +312,124 @@ describe("OutputLog", () => {
     for (let i = 0; i < 200_000; i++) log.append(i % 2 === 0 ? "stdout" : "stderr", Uint8Array.of(byteAt(i)))
     const start = log.start("all")
     const chunks = Array.from(log.read("all", start))
-    assert.isAtMost(chunks.length, 1024 + maxBytes / 128)
+    assert.isAtMost(chunks.length, (maxBytes * 1.25 + 256 * 1024) / 256)
     assert.strictEqual(log.head, 200_000)
     assert.deepStrictEqual(Buffer.concat(chunks.map((chunk) => chunk.bytes)), Buffer.from(bytesAt(start, log.size())))
+  })
+
+  it("what single bytes cost in memory counts towards the bound over all logs", () => {
+    const budget = new OutputBudget(4 * 1024 * 1024)
+    const logs = Array.from({ length: 20 }, () => {
+      const log = new OutputLog(16 * 1024 * 1024, budget)
+      budget.open(log)
+      return log
+    })
+    for (let i = 0; i < 400_000; i++) logs[i % 20]?.append(i % 40 < 20 ? "stdout" : "stderr", Uint8Array.of(1))
+    assert.isAtMost(logs.reduce((sum, log) => sum + log.size(), 0), 4 * 1024 * 1024 / 256)
+  })
+
+  it("output in ordinary chunks, or in lines one now and then, keeps as many bytes as the bound says", () => {
+    const maxBytes = 4 * 1024 * 1024
+    for (const [length, pause] of [[65_536, 0], [5000, 100], [80, 0], [80, 100]] as const) {
+      let now = 0
+      const log = new OutputLog(maxBytes, new OutputBudget(Infinity), () => now)
+      for (let size = 0; size < 2 * maxBytes; size += length) {
+        log.append("stdout", new Uint8Array(length))
+        now += pause
+      }
+      assert.isAtLeast(log.size(), maxBytes - 65_536, `${length} bytes every ${pause} ms`)
+    }
+  })
+
+  it("readers that join at different places meet at the same boundaries, and share batches from there", () => {
+    const log = new OutputLog(16 * 1024 * 1024, new OutputBudget(Infinity))
+    for (let i = 0; i < 40; i++) log.append("stdout", new Uint8Array(50_000))
+    const batches = (from: number) => {
+      const found = []
+      for (let position = from; position < log.head;) {
+        const batch = log.batch("all", position)
+        found.push(batch)
+        position = batch.to
+      }
+      return found
+    }
+    const first = batches(0)
+    assert.lengthOf(first, 8)
+    for (const from of [0, 1, 77_777, 200_000]) {
+      assert.isTrue(batches(from).slice(1).every((batch, i) => batch === first[i + 1]), `${from}`)
+    }
+    log.append("stdout", new Uint8Array(1))
+    assert.strictEqual(log.batch("all", 0), first[0])
+    assert.notStrictEqual(log.batch("all", 7 * maxBatchBytes), first[7])
+  })
+
+  it("a batch has 4,096 chunks at most", () => {
+    const log = new OutputLog(16 * 1024 * 1024, new OutputBudget(Infinity))
+    for (let i = 0; i < 10_000; i++) log.append(i % 2 === 0 ? "stdout" : "stderr", Uint8Array.of(1))
+    const sizes = []
+    for (let position = 0; position < log.head;) {
+      const { chunks, to } = log.batch("all", position)
+      sizes.push(chunks.length)
+      position = to
+    }
+    assert.deepStrictEqual(sizes, [4096, 4096, 10_000 - 2 * 4096])
+  })
+
+  it("bytes are plain arrays without the rest of a large buffer: slice gives a copy", () => {
+    const log = new OutputLog(1024 * 1024, new OutputBudget(Infinity))
+    const buffer = Buffer.alloc(100_000, 1)
+    log.append("stdout", buffer.subarray(0, 10_000))
+    log.append("stdout", buffer.subarray(0, 100))
+    log.append("stdout", buffer.subarray(0, 90_000))
+    for (const { bytes } of log.read("all", 5)) {
+      assert.strictEqual(bytes.constructor, Uint8Array)
+      bytes.slice().fill(0)
+    }
+    const chunks = Array.from(log.read("all", 0))
+    assert.isTrue(chunks.every(({ bytes }) => bytes.every((byte) => byte === 1)))
+    assert.isAtMost(chunks[0]?.bytes.buffer.byteLength ?? 0, 20_000)
+  })
+
+  it("each chunk has the time of its first byte, which reads less than 10 ms apart may share", () => {
+    const Reads = FastCheck.array(
+      tuple(
+        source,
+        oneof(integer({ min: 1, max: 200 }), integer({ min: 4000, max: 5000 })),
+        integer({ min: -3, max: 25 })
+      ),
+      { minLength: 1, maxLength: 300 }
+    )
+    FastCheck.assert(
+      FastCheck.property(Reads, (reads) => {
+        let now = 1_700_000_000_000
+        const log = new OutputLog(Infinity, new OutputBudget(Infinity), () => now)
+        const times: Array<{ readonly now: number; readonly source: OutputSource }> = []
+        let isForward = true
+        for (const [source, length, pause] of reads) {
+          now += pause
+          isForward &&= pause >= 0
+          log.append(source, bytesAt(log.head, length))
+          for (let i = 0; i < length; i++) times.push({ now, source })
+        }
+        for (const selection of selections) {
+          for (const from of [0, Math.floor(log.head / 3)]) {
+            for (let position = from; position < log.head;) {
+              const { chunks, to } = log.batch(selection, position)
+              for (const { at, bytes, offset, source } of chunks) {
+                assert.isTrue(DateTime.isUtc(at))
+                for (let i = 0; i < bytes.length; i++) {
+                  const time = times[offset + i]
+                  if (time?.source !== source || bytes[i] !== byteAt(offset + i)) assert.fail(`byte ${offset + i}`)
+                  const late = (time?.now ?? 0) - at.epochMillis
+                  if (isForward && (late < 0 || late >= 10)) assert.fail(`${late} ms late`)
+                }
+              }
+              position = to
+            }
+          }
+        }
+      }),
+      { numRuns: 100 }
+    )
   })
 })

@@ -4,6 +4,7 @@
 import { FileSystem } from "@effect/platform"
 import { NodeContext } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as Fs from "node:fs"
@@ -33,7 +34,7 @@ class Written {
     const bytes = Uint8Array.from({ length }, (_, i) => (offset + i) * 131 + ((offset + i) >> 8))
     this.bytes.push(...bytes)
     for (let i = 0; i < length; i++) this.sources.push(source)
-    return { source, offset, bytes }
+    return { source, offset, bytes, at: DateTime.unsafeMake(0) }
   }
 
   has(selection: OutputSelection, offset: number) {
