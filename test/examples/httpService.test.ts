@@ -1,25 +1,17 @@
 /**
  * The service as a process of its own that is told to end by SIGINT, as Ctrl-C does.
  */
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import { Effect, Exit, Scope } from "effect"
+import { afterAll, assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { Agent, type IncomingMessage, request } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { fileURLToPath } from "node:url"
 import * as Hosts from "../fixtures/hosts.ts"
 import * as Processes from "../fixtures/processes.ts"
-
-const programs = Effect.runSync(Scope.make())
-let program = ""
-
-beforeAll(async () => {
-  program = await Effect.runPromise(Scope.extend(Hosts.build("httpHost.ts"), programs))
-})
-
-afterAll(() => Effect.runPromise(Scope.close(programs, Exit.void)))
 
 const token = `service-${randomUUID()}`
 afterAll(() => assert.isEmpty(Processes.carrying(token)))
@@ -32,6 +24,8 @@ const gate = join(directory, "gate")
 const agent = new Agent({ keepAlive: true })
 afterAll(() => agent.destroy())
 
+const host = fileURLToPath(new URL("../fixtures/httpHost.ts", import.meta.url))
+
 interface Service {
   readonly process: ChildProcess
   readonly port: number
@@ -42,15 +36,19 @@ interface Service {
 
 const service = Effect.acquireRelease(
   Effect.gen(function*() {
-    const child = spawn(process.execPath, [program], {
+    const child = spawn(process.execPath, ["--import", "tsx", host], {
       env: { ...process.env, PORT: "0", HOST_TOKEN: token, GATE: gate },
       stdio: ["ignore", "pipe", "pipe"]
     })
     let log = ""
     child.stdout.on("data", (bytes) => log += bytes)
     child.stderr.on("data", (bytes) => log += bytes)
-    const [, port] = yield* Hosts.waitForOutput(child.stdout)(/http:\/\/127\.0\.0\.1:(\d+)/)
-    return { process: child, port: Number(port), exited: Hosts.waitForExit(child), log: () => log } satisfies Service
+    const exited = Hosts.waitForExit(child)
+    const [, port] = yield* Effect.raceFirst(
+      Hosts.waitForOutput(child.stdout)(/http:\/\/127\.0\.0\.1:(\d+)/),
+      Effect.flatMap(exited, () => Effect.die(new Error(log)))
+    )
+    return { process: child, port: Number(port), exited, log: () => log } satisfies Service
   }),
   () => Effect.sync(() => Processes.carrying(token).forEach((pid) => Processes.kill(pid, "SIGKILL")))
 )

@@ -3,7 +3,7 @@
  * stop it.
  */
 import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { NodeHttpServer } from "@effect/platform-node"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Config, Effect, Encoding, Fiber, Layer, Schema, Scope, Stream } from "effect"
 import { createServer } from "node:http"
 import { JobCoordinator, JobId, JobSpec, JobStatus, NodeProcessSpawner, type Output } from "../../src/index.ts"
