@@ -303,6 +303,32 @@ describe("startScoped", () => {
     }).pipe(Effect.provide(live())))
 })
 
+describe("a restart with backoff", () => {
+  it.effect("takes no more than a Schedule: it waits longer each time, a minute at most, and begins anew after an hour", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator.JobCoordinator
+      const backoff = Schedule.exponential("1 second").pipe(
+        Schedule.union(Schedule.spaced("1 minute")),
+        Schedule.resetAfter("1 hour")
+      )
+      const supervised = JobCoordinator.startScoped(p).pipe(
+        Effect.flatMap(jobs.wait),
+        Effect.scoped,
+        Effect.repeat({ schedule: backoff, until: JobStatus.isSuccess })
+      )
+      const fiber = yield* Effect.fork(supervised)
+      yield* TestClock.adjust("3 hours")
+      yield* Fiber.join(fiber)
+      const starts = (yield* trace).flatMap(({ _tag, at }) => _tag === "Spawned" ? [at / 1000] : [])
+      assert.deepStrictEqual(starts, [0, 1, 3, 7, 15, 31, 63, 123, 183, 7384, 7386, 7390])
+    }).pipe(Effect.provide((() => {
+      let runs = 0
+      return simulated({
+        p: () => ++runs === 9 ? { end: { at: "2 hours", code: 1 } } : { end: { code: runs < 12 ? 1 : 0 } }
+      })
+    })())))
+})
+
 describe("stopAll", () => {
   const start = (command: string, labels: Record<string, string> = {}) =>
     Effect.flatMap(JobCoordinator.JobCoordinator, (jobs) => jobs.start(JobSpec.make({ command, labels })))

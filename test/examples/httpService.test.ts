@@ -2,7 +2,7 @@
  * The service as a process of its own that is told to end by SIGINT, as Ctrl-C does.
  */
 import { afterAll, assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, type Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -34,24 +34,27 @@ interface Service {
   readonly log: () => string
 }
 
-const service = Effect.acquireRelease(
-  Effect.gen(function*() {
-    const child = spawn(process.execPath, ["--import", "tsx", host], {
-      env: { ...process.env, PORT: "0", HOST_TOKEN: token, GATE: gate },
-      stdio: ["ignore", "pipe", "pipe"]
-    })
-    let log = ""
-    child.stdout.on("data", (bytes) => log += bytes)
-    child.stderr.on("data", (bytes) => log += bytes)
-    const exited = Hosts.waitForExit(child)
-    const [, port] = yield* Effect.raceFirst(
-      Hosts.waitForOutput(child.stdout)(/http:\/\/127\.0\.0\.1:(\d+)/),
-      Effect.flatMap(exited, () => Effect.die(new Error(log)))
-    )
-    return { process: child, port: Number(port), exited, log: () => log } satisfies Service
-  }),
-  () => Effect.sync(() => Processes.carrying(token).forEach((pid) => Processes.kill(pid, "SIGKILL")))
-)
+const launch = Effect.sync(() => {
+  const child = spawn(process.execPath, ["--import", "tsx", host], {
+    env: { ...process.env, PORT: "0", HOST_TOKEN: token, GATE: gate },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+  let log = ""
+  child.stdout.on("data", (bytes) => log += bytes)
+  child.stderr.on("data", (bytes) => log += bytes)
+  return { process: child, exited: Hosts.waitForExit(child), log: () => log }
+})
+
+const killAll = Effect.sync(() => Processes.carrying(token).forEach((pid) => Processes.kill(pid, "SIGKILL")))
+
+const service: Effect.Effect<Service, never, Scope.Scope> = Effect.gen(function*() {
+  const launched = yield* Effect.acquireRelease(launch, () => killAll)
+  const [, port] = yield* Effect.raceFirst(
+    Hosts.waitForOutput(launched.process.stdout)(/http:\/\/127\.0\.0\.1:(\d+)/),
+    Effect.flatMap(launched.exited, () => Effect.die(new Error(launched.log())))
+  )
+  return { ...launched, port: Number(port) }
+})
 
 const open = ({ port }: Service, method: string, path: string, headers: Record<string, string> = {}) =>
   Effect.async<IncomingMessage, Error>((resume) => {
