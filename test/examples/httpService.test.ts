@@ -3,9 +3,9 @@
  */
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs"
 import { Agent, type IncomingMessage, request } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -18,7 +18,11 @@ afterAll(() => assert.isEmpty(Processes.carrying(token)))
 
 const directory = mkdtempSync(join(tmpdir(), "joblib-"))
 afterAll(() => rmSync(directory, { recursive: true }))
+/** A pipe that holds a job until something is written to it. */
 const gate = join(directory, "gate")
+execFileSync("mkfifo", [gate])
+const opener = openSync(gate, "r+")
+afterAll(() => closeSync(opener))
 
 /** Browsers and most clients keep a connection for the next request. */
 const agent = new Agent({ keepAlive: true })
@@ -212,7 +216,7 @@ describe("the HTTP service", () => {
       yield* said("closing\n")
       const answer = yield* call(running, "POST", "/jobs/ticks")
       assert.deepStrictEqual([answer.status, answer.body], [503, { error: "CoordinatorStopped" }])
-      writeFileSync(gate, "open\n")
+      writeSync(opener, "open\n")
       assert.deepInclude(eventsOf(yield* text).at(-1), { event: "end", data: "exited with code 7" })
       assert.isNumber(yield* running.exited)
       assert.isEmpty(Processes.carrying(token))
