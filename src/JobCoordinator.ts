@@ -8,6 +8,7 @@ import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -33,12 +34,13 @@ import type {
   OutputStoreError,
   SubscriberLimitReached
 } from "./JobError.ts"
+import { JobFailed, type OutputTooLarge, type StartError } from "./JobError.ts"
 import type { JobEvent } from "./JobEvent.ts"
 import type { JobId } from "./JobId.ts"
 import type { JobInfo } from "./JobInfo.ts"
 import * as JobSpec from "./JobSpec.ts"
-import { type Ended, type JobStatus, Signal } from "./JobStatus.ts"
-import { type Options, type OutputChunk, OutputSource, type SourceOptions } from "./Output.ts"
+import { type Ended, isSuccess, type JobStatus, Signal } from "./JobStatus.ts"
+import { collect, type Encoding, type Options, type OutputChunk, OutputSource, type SourceOptions } from "./Output.ts"
 import { layerMemory, type OutputStore } from "./OutputStore.ts"
 import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 
@@ -226,3 +228,172 @@ export const layerWithStore: Layer.Layer<JobCoordinator, never, ProcessSpawner |
  * @category layers
  */
 export const layer: Layer.Layer<JobCoordinator, never, ProcessSpawner> = Layer.provide(layerWithStore, layerMemory)
+
+/**
+ * What `run` keeps.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface RunOptions {
+  /** How many bytes of output there may be, both sources together. Default: 16 MiB. */
+  readonly maxBytes?: number | undefined
+  /** How they are decoded. Default: `"utf-8"`. */
+  readonly encoding?: Encoding | undefined
+}
+
+/**
+ * What a job that succeeded leaves behind.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface RunResult {
+  readonly id: JobId
+  /** `Exited` with code 0. */
+  readonly status: Ended
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/**
+ * Runs a job to its end: starts it, collects its output, waits. Whatever comes of it, the job has ended: one that is
+ * interrupted, or whose output cannot be read, is stopped as its spec says.
+ *
+ * - `JobFailed`: it did not exit with code 0; the error has its status, why it was stopped, and the end of its
+ *   standard error. A caller who wants another end to be a success starts, collects and waits.
+ * - `OutputTooLarge`: it wrote more than `maxBytes`. `OutputEvicted`: it wrote more than its spec's `output.maxBytes`
+ *   before anybody could read. Otherwise the log waits for this reader, however small it is.
+ * - `JobNotFound`: it was removed as soon as it had ended, because retention keeps nothing.
+ * - `CoordinatorStopped`: the coordinator was closed before the job had ended well.
+ *
+ * The standard input of a job that has one (`stdin: "pipe"`) is closed at once.
+ *
+ * @example
+ * import { Effect, Schedule } from "effect"
+ * import { JobCoordinator, JobSpec } from "effect-joblib"
+ *
+ * const fetch = JobSpec.make({ command: "git", args: ["fetch"], timeout: "1 minute" })
+ *
+ * export const fetched = JobCoordinator.run(fetch).pipe(
+ *   Effect.retry({ times: 3, schedule: Schedule.exponential("1 second"), while: (error) => error._tag === "JobFailed" }),
+ *   Effect.map(({ stdout }) => stdout)
+ * )
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const run = (
+  job: JobSpec.JobSpec | Command.Command,
+  options?: RunOptions
+): Effect.Effect<RunResult, StartError | JobFailed | OutputTooLarge | OutputError, JobCoordinator> =>
+  Effect.flatMap(
+    JobCoordinator,
+    (jobs) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(restore(jobs.start(job)), (id) =>
+          Effect.all([
+            collect(options)(jobs.output(id, { whenBehind: "block" })),
+            jobs.wait(id),
+            // Nobody else knows this job, so nobody else would close it.
+            Effect.ignore(Stream.run(Stream.empty, jobs.input(id)))
+          ], { concurrency: "unbounded" }).pipe(
+            Effect.flatMap(([{ stderr, stdout }, status]) =>
+              isSuccess(status)
+                ? Effect.succeed({ id, status, stdout, stderr })
+                : Effect.flatMap(whyStopped(jobs, id), (stopReason) =>
+                  new JobFailed({ id, status, stopReason, stderr: lastBytes(stderr, 4096) }))
+            ),
+            restore,
+            Effect.onError(() =>
+              Effect.ignore(jobs.stop(id))
+            )
+          ))
+      )
+  )
+
+/** Nobody knows any more of a job that was removed as soon as it had ended. */
+const whyStopped = (jobs: JobCoordinator["Type"], id: JobId) =>
+  jobs.info(id).pipe(
+    Effect.map((info) => info.stopReason),
+    Effect.catchTag("JobNotFound", () => Effect.succeedNone)
+  )
+
+/** The end of a text, so many bytes of UTF-8 at most. */
+const lastBytes = (text: string, count: number): string => {
+  const bytes = new TextEncoder().encode(text.slice(-count))
+  let start = Math.max(0, bytes.length - count)
+  while (start > 0 && ((bytes[start] ?? 0) & 0xC0) === 0x80) start++
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(start))
+}
+
+/**
+ * Starts a job that is stopped when the scope closes, which then waits for the job's end. That it has ended before, or
+ * that the coordinator has been closed, is no error then.
+ *
+ * @example
+ * import { Effect, Stream } from "effect"
+ * import { JobCoordinator, JobSpec, Output } from "effect-joblib"
+ *
+ * export const withServer = <A, E, R>(use: Effect.Effect<A, E, R>) =>
+ *   Effect.gen(function*() {
+ *     const jobs = yield* JobCoordinator.JobCoordinator
+ *     const server = yield* JobCoordinator.startScoped(JobSpec.make({ command: "npm", args: ["start"] }))
+ *     yield* jobs.output(server).pipe(
+ *       Output.lines(),
+ *       Stream.takeUntil(({ line }) => line.startsWith("Listening")),
+ *       Stream.runDrain
+ *     )
+ *     return yield* use
+ *   }).pipe(Effect.scoped)
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const startScoped = (
+  job: JobSpec.JobSpec | Command.Command,
+  options?: StopOptions
+): Effect.Effect<JobId, StartError, JobCoordinator | Scope.Scope> =>
+  Effect.flatMap(JobCoordinator, (jobs) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.tap(
+        restore(jobs.start(job)),
+        (id) => Effect.addFinalizer(() => Effect.ignore(jobs.stop(id, options)))
+      )
+    ))
+
+/**
+ * A job that was stopped, and how it ended.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export interface Stopped {
+  readonly id: JobId
+  readonly status: Ended
+}
+
+/**
+ * Stops all jobs that match and have not ended, together, and waits for their ends. Gives these, in the order of their
+ * starts; a job that ended before it could be stopped is not among them. Jobs that are started meanwhile are left alone.
+ * Once begun, all of it goes on if its caller is interrupted.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const stopAll = (
+  filter?: ListFilter,
+  options?: StopOptions
+): Effect.Effect<ReadonlyArray<Stopped>, CoordinatorStopped, JobCoordinator> =>
+  Effect.gen(function*() {
+    const jobs = yield* JobCoordinator
+    const running = (yield* jobs.list(filter)).filter((info) => Option.isNone(info.endedAt))
+    const stops = yield* Effect.forEach(running, ({ id }) =>
+      jobs.stop(id, options).pipe(
+        Effect.map((status) => [{ id, status }]),
+        Effect.catchTags({ JobAlreadyEnded: () => Effect.succeed([]), JobNotFound: () => Effect.succeed([]) }),
+        // The others are stopped all the same.
+        Effect.either
+      ), { concurrency: "unbounded" })
+    return (yield* Either.all(stops)).flat()
+  })

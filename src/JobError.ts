@@ -5,8 +5,10 @@
  * @since 0.1.0
  */
 import * as Inspectable from "effect/Inspectable"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { JobId } from "./JobId.ts"
+import { Ended, format, StopReason } from "./JobStatus.ts"
 
 const Count = Schema.Int.pipe(Schema.nonNegative())
 
@@ -358,3 +360,81 @@ export class CgroupError extends Schema.TaggedError<CgroupError>("joblib/CgroupE
     return `No cgroups in ${JSON.stringify(this.directory)}: ${advice} (${this.reason}: ${this.detail})`
   }
 }
+
+/**
+ * A job that should have succeeded did not: it ended in any way other than an exit with code 0.
+ *
+ * - `status`: how it ended.
+ * - `stopReason`: who or what began to stop it; empty for a job that left by itself.
+ * - `stderr`: the end of its standard error, as text; from `JobCoordinator.run` at most the last 4 KiB. The program wrote
+ *   it: whatever secrets it printed are in there. It is no part of `message`.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export class JobFailed extends Schema.TaggedError<JobFailed>("joblib/JobFailed")("JobFailed", {
+  id: JobId,
+  status: Ended,
+  stopReason: Schema.Option(StopReason),
+  stderr: Schema.String
+}) {
+  override get message(): string {
+    const why = Option.match(this.stopReason, { onNone: () => "", onSome: (reason) => ` (${stopAdvice[reason]})` })
+    return `Job ${this.id} failed: ${format(this.status)}${why}`
+  }
+}
+
+const stopAdvice: Record<StopReason, string> = {
+  caller: "it was stopped by a caller",
+  timeout: "its timeout was over",
+  limit: "it reached one of its limits",
+  shutdown: "its coordinator was closed"
+}
+
+/**
+ * Every way in which a job can fail to start.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export const StartError = Schema.Union(JobStartError, InvalidJobSpec, JobLimitReached, CoordinatorStopped)
+
+/**
+ * Every way in which a job can fail to start.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export type StartError = typeof StartError.Type
+
+/**
+ * Every error of this module, so that any of them can be sent to another host.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export const JobError = Schema.Union(
+  JobNotFound,
+  JobAlreadyEnded,
+  JobStillRunning,
+  InputClosed,
+  JobStartError,
+  InvalidJobSpec,
+  JobLimitReached,
+  SubscriberLimitReached,
+  OutputEvicted,
+  OutputStoreError,
+  OutputTooLarge,
+  EventsMissed,
+  CoordinatorStopped,
+  CgroupError,
+  JobFailed
+)
+
+/**
+ * Every error of this module.
+ *
+ * @since 0.2.0
+ * @category errors
+ */
+export type JobError = typeof JobError.Type

@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import { OutputStoreError } from "./JobError.ts"
 import { JobId } from "./JobId.ts"
 import { JobSpec } from "./JobSpec.ts"
-import { JobStatus } from "./JobStatus.ts"
+import * as Status from "./JobStatus.ts"
 
 const Bytes = Schema.Int.pipe(Schema.nonNegative())
 
@@ -18,7 +18,7 @@ const Bytes = Schema.Int.pipe(Schema.nonNegative())
  * @since 0.1.0
  * @category models
  */
-export const StopReason = Schema.Literal("caller", "timeout", "limit", "shutdown")
+export const StopReason = Status.StopReason
 
 /**
  * Who or what began to stop the job first.
@@ -26,7 +26,7 @@ export const StopReason = Schema.Literal("caller", "timeout", "limit", "shutdown
  * @since 0.1.0
  * @category models
  */
-export type StopReason = typeof StopReason.Type
+export type StopReason = Status.StopReason
 
 /**
  * How much a job has written so far, and what became of it.
@@ -67,7 +67,7 @@ export class JobInfo extends Schema.Class<JobInfo>("joblib/JobInfo")({
   /** What it was started from, with its defaults filled in. */
   spec: JobSpec,
   /** What its first process is doing. */
-  status: JobStatus,
+  status: Status.JobStatus,
   /** The number of its first process, which is also that of its process group. */
   pid: Schema.Int,
   /** When the operating system accepted it. */

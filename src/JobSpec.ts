@@ -12,10 +12,14 @@ import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Durations from "./internal/time/duration.ts"
 import { InvalidJobSpec } from "./JobError.ts"
 import { Signal } from "./JobStatus.ts"
 
-const Text = Schema.String.pipe(
+// A message of Schema's own would show what stands in the wrong place, and that may be a secret.
+const AnyText = Schema.String.annotations({ message: () => "must be a string" })
+
+const Text = AnyText.pipe(
   Schema.filter((text) => text.includes("\0") ? "must not contain a NUL character" : undefined)
 )
 
@@ -48,9 +52,15 @@ const Time = Schema.compose(
   })
 )
 
-const PositiveInt = Schema.Int.pipe(Schema.positive())
+const positive = "must be a whole number, and greater than 0"
+const PositiveInt = Schema.Int.pipe(Schema.positive()).annotations({
+  message: () => ({ message: positive, override: true })
+})
 
-const NonNegativeInt = Schema.Int.pipe(Schema.nonNegative())
+const nonNegative = "must be a whole number, and not negative"
+const NonNegativeInt = Schema.Int.pipe(Schema.nonNegative()).annotations({
+  message: () => ({ message: nonNegative, override: true })
+})
 
 /**
  * How a job is stopped: `signal` to its whole process group, then, `gracePeriod` later, SIGKILL.
@@ -104,7 +114,12 @@ export const Limits = Schema.Struct({
   fileSize: Schema.optionalWith(NonNegativeInt, { exact: true }),
   processes: Schema.optionalWith(PositiveInt, { exact: true }),
   coreSize: Schema.optionalWith(NonNegativeInt, { exact: true }),
-  niceness: Schema.optionalWith(Schema.Int.pipe(Schema.between(-20, 19)), { exact: true })
+  niceness: Schema.optionalWith(
+    Schema.Int.pipe(Schema.between(-20, 19)).annotations({
+      message: () => ({ message: "must be a whole number between -20 and 19", override: true })
+    }),
+    { exact: true }
+  )
 }).annotations({ message: () => "must be an object" })
 
 /**
@@ -114,6 +129,10 @@ export const Limits = Schema.Struct({
  * @category models
  */
 export type Limits = typeof Limits.Type
+
+const OutputPolicy = Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, { exact: true }) }).annotations({
+  message: () => "must be an object"
+})
 
 /**
  * What to run.
@@ -142,7 +161,9 @@ export const JobSpec = Schema.Struct({
   ),
   cwd: Schema.optionalWith(NonEmptyText, { exact: true }),
   env: Schema.optionalWith(Environment, { default: () => ({}) }),
-  extendEnv: Schema.optionalWith(Schema.Boolean, { default: () => true }),
+  extendEnv: Schema.optionalWith(Schema.Boolean.annotations({ message: () => "must be true or false" }), {
+    default: () => true
+  }),
   shell: Schema.optionalWith(
     Schema.Union(Schema.Boolean, NonEmptyText).annotations({
       message: () => ({ message: "must be true, false, or the path of a shell", override: true })
@@ -159,14 +180,9 @@ export const JobSpec = Schema.Struct({
   stop: Schema.optionalWith(StopPolicy, { exact: true }),
   drainTimeout: Schema.optionalWith(Time, { exact: true }),
   limits: Schema.optionalWith(Limits, { exact: true }),
-  output: Schema.optionalWith(
-    Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, { exact: true }) }).annotations({
-      message: () => "must be an object"
-    }),
-    { exact: true }
-  ),
+  output: Schema.optionalWith(OutputPolicy, { exact: true }),
   labels: Schema.optionalWith(
-    Schema.Record({ key: Key, value: Schema.String }).annotations({ message: () => "must be an object" }),
+    Schema.Record({ key: Key, value: AnyText }).annotations({ message: () => "must be an object" }),
     { default: () => ({}) }
   )
 })
@@ -257,21 +273,8 @@ const isObject = (u: unknown): u is object => typeof u === "object" && u !== nul
 const withoutUndefined = (options: object): object =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 
-/** The duration, or what was given if it is none. A negative one is none, though Effect takes it for zero. */
-const toDuration = (input: unknown): unknown =>
-  isNegative(input) ? input : Option.getOrElse(Duration.decodeUnknown(input), () => input)
-
-const isNegative = (input: unknown): boolean => {
-  switch (typeof input) {
-    case "number":
-    case "bigint":
-      return !(input >= 0)
-    case "string":
-      return input.startsWith("-")
-    default:
-      return Array.isArray(input) && input.some((part) => typeof part === "number" && !(part >= 0))
-  }
-}
+/** The duration, or what was given if it is none. */
+const toDuration = (input: unknown): unknown => Option.getOrElse(Durations.decode(input), () => input)
 
 /** In a name of a variable that has a "=", the value begins there. */
 const withoutValue = (field: string): string => field.replace(/=[^]*/, "=…")
@@ -289,15 +292,110 @@ const validateSpec = Schema.validateEither(JobSpec)
  * @category combinators
  */
 export const validate = (spec: JobSpec): Either.Either<JobSpec, InvalidJobSpec> =>
+  Either.mapLeft(check(spec), ({ path, reason }) => new InvalidJobSpec({ field: path.join(".") || "spec", reason }))
+
+const check = (spec: JobSpec) =>
   Either.mapLeft(validateSpec(spec), (error) => {
     const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
     return issue === undefined || issue.path.length === 0
-      ? new InvalidJobSpec({ field: "spec", reason: "must be an object with a command" })
-      : new InvalidJobSpec({
-        field: withoutValue(issue.path.map(String).join(".")),
-        reason: withoutActual(issue.message)
-      })
+      ? { path: [], reason: "must be an object with a command" }
+      : { path: issue.path.map(String).map(withoutValue), reason: withoutActual(issue.message) }
   })
+
+/**
+ * A spec as people write it in JSON: only `command` is required, and a time is a number of milliseconds or a text such as
+ * `"30 seconds"`, `"1h30m"`, `"500ms"` or `"Infinity"`. A field that does not exist is an error that names it. Messages
+ * never show what stands in a field: it may be a secret.
+ *
+ * @example
+ * import { Schema } from "effect"
+ * import { JobSpec } from "effect-joblib"
+ * import { deepEqual } from "node:assert"
+ *
+ * const text = `{ "command": "npm", "args": ["test"], "timeout": "10 minutes", "stop": { "gracePeriod": 500 } }`
+ * const spec = Schema.decodeSync(Schema.parseJson(JobSpec.FromJson))(text)
+ * deepEqual(spec, JobSpec.make({ command: "npm", args: ["test"], timeout: "10 minutes", stop: { gracePeriod: 500 } }))
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const FromJson: Schema.Schema<JobSpec, object> = Schema.transformOrFail(
+  Schema.declare(isObject, { message: () => "must be an object with a command" }),
+  Schema.typeSchema(JobSpec),
+  {
+    strict: true,
+    decode: (written, _, ast) => {
+      const fail = (path: ReadonlyArray<string>, reason: string) =>
+        ParseResult.fail(path.reduceRight<ParseResult.ParseIssue>(
+          (issue, field) => new ParseResult.Pointer(field, written, issue),
+          new ParseResult.Type(ast, written, reason)
+        ))
+      const unknown = unknownField(written, fieldsOf)
+      if (unknown !== undefined) return fail(unknown, "there is no such field")
+      return Either.match(check(make(mapTimes(written, parseTime) as Options)), {
+        onLeft: ({ path, reason }) => fail(path, reason),
+        onRight: ParseResult.succeed
+      })
+    },
+    encode: (spec) => ParseResult.succeed(mapTimes(spec, (time) => Duration.isDuration(time) ? writeTime(time) : time))
+  }
+).annotations({ identifier: "JobSpec" })
+
+/** The fields of a spec, and of those that have fields themselves. */
+const fieldsOf = {
+  ...JobSpec.fields,
+  stop: StopPolicy.fields,
+  limits: Limits.fields,
+  output: OutputPolicy.fields
+}
+
+const unknownField = (written: object, fields: object): ReadonlyArray<string> | undefined => {
+  for (const [name, value] of Object.entries(written)) {
+    if (!Object.hasOwn(fields, name)) return [name]
+    if ((name === "stop" || name === "limits" || name === "output") && isObject(value)) {
+      const inner = unknownField(value, fieldsOf[name])
+      if (inner !== undefined) return [name, ...inner]
+    }
+  }
+  return undefined
+}
+
+const mapTimes = (fields: object, f: (time: unknown) => unknown): object =>
+  Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => {
+      if (["timeout", "drainTimeout", "gracePeriod", "cpuTime"].includes(name)) return [name, f(value)]
+      return [name, (name === "stop" || name === "limits") && isObject(value) ? mapTimes(value, f) : value]
+    })
+  )
+
+const timeUnits: Readonly<Record<string, Duration.Unit>> = {
+  ms: "millis",
+  s: "seconds",
+  m: "minutes",
+  h: "hours",
+  d: "days"
+}
+
+/** `1h30m`, `1.5h`, `500 ms`, `Infinity`. What else there is, `make` knows. */
+const parseTime = (written: unknown): unknown => {
+  if (written === "Infinity") return Duration.infinity
+  if (typeof written !== "string" || !/^(\d+(\.\d+)?\s*(ms|[smhd])\s*)+$/.test(written)) return written
+  return Array.from(written.matchAll(/([\d.]+)\s*([a-z]+)/g)).reduce<unknown>(
+    (sum, [, amount, unit = ""]) =>
+      Option.getOrElse(
+        Option.zipWith(
+          Duration.decodeUnknown(sum),
+          Duration.decodeUnknown(`${amount} ${timeUnits[unit]}`),
+          Duration.sum
+        ),
+        () => written
+      ),
+    Duration.zero
+  )
+}
+
+const writeTime = ({ value }: Duration.Duration): number | string =>
+  value._tag === "Millis" ? value.millis : value._tag === "Nanos" ? `${value.nanos} nanos` : "Infinity"
 
 /**
  * The spec of an `@effect/platform` `Command`. Its standard input becomes `"ignore"`: a `Command` says `"pipe"` unless

@@ -171,3 +171,41 @@ export const match = <A, B, C>(status: JobStatus, cases: {
       return cases.Killed(status)
   }
 }
+
+/**
+ * Whether the job's process left by itself with code 0.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const isSuccess = (status: JobStatus): boolean => status._tag === "Exited" && status.code === 0
+
+/**
+ * The status as a person would say it: `running`, `exited with code 3`, `killed by SIGTERM`.
+ *
+ * @since 0.2.0
+ * @category combinators
+ */
+export const format = (status: JobStatus): string =>
+  match(status, {
+    Running: () => "running",
+    Exited: ({ code }) => `exited with code ${code}`,
+    Killed: ({ signal }) => `killed by ${signal}`
+  })
+
+/**
+ * Who or what began to stop a job first: a caller of `stop`, the spec's `timeout`, one of its `limits`, or the closing
+ * of the coordinator.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export const StopReason = Schema.Literal("caller", "timeout", "limit", "shutdown")
+
+/**
+ * Who or what began to stop a job first.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type StopReason = typeof StopReason.Type

@@ -9,7 +9,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
-import { type Action, canonical, type Program, Simulation } from "./internal/simulation/simulatedProcess.ts"
+import { type Action, canonical, type Course, type Program } from "./internal/simulation/member.ts"
+import { Simulation } from "./internal/simulation/simulatedProcess.ts"
 import { JobStartError, type JobStartReason } from "./JobError.ts"
 import type { JobSpec } from "./JobSpec.ts"
 import { Exited, type FatalSignal, Killed, type Signal } from "./JobStatus.ts"
@@ -24,6 +25,13 @@ import { ProcessSpawner } from "./ProcessSpawner.ts"
  * - `output` (default none): what it writes, and when.
  * - `end`: how it leaves by itself; default: it runs until a signal ends it.
  * - `ignores` (default none): signals that do nothing to it. SIGKILL, SIGSTOP and SIGCONT cannot be ignored.
+ * - `onSignal` (default none): what it does about signals, each time one comes, in the place of dying of it. What it was
+ *   doing goes on meanwhile. SIGKILL and SIGSTOP cannot be caught.
+ * - `onInput`: what it does about a line of its standard input, by the line (without its `\n`; `"*"` is any other), or a
+ *   function of the line. It reads the next one when it has done all of that. What stands before the end of input
+ *   without a `\n` is a line too.
+ * - `onInputEnd`: what it does, after all lines, about the end of input, which is at once if its spec asks for no pipe.
+ * - `closesInput` (default `false`): it closes its standard input when it starts.
  * - `failsToStart`: it never starts, and `spawn` fails with a `JobStartError` of this reason.
  * - `children` (default none): processes that start with it, and live on when it ends.
  *
@@ -34,13 +42,28 @@ export interface Script {
   readonly output?: ReadonlyArray<Write> | undefined
   readonly end?: End | undefined
   readonly ignores?: ReadonlyArray<Signal> | undefined
+  readonly onSignal?: { readonly [S in Signal]?: Reaction | undefined } | undefined
+  readonly onInput?: Readonly<Record<string, Reaction>> | ((line: string) => Reaction) | undefined
+  readonly onInputEnd?: Reaction | undefined
+  readonly closesInput?: boolean | undefined
   readonly failsToStart?: JobStartReason | undefined
   readonly children?: ReadonlyArray<Child> | undefined
 }
 
 /**
+/**
+ * What a process does about something that comes to it: output first, then its end, if it has one. An `at` says how long
+ * after that.
+ *
+ * @since 0.2.0
+ * @category models
+ */
+export type Reaction = Pick<Script, "output" | "end">
+
+/**
  * Something written to one of the pipes, no sooner than `at` after the start of the process. `source` is `"stdout"` by
- * default. `data` that is text is written as UTF-8. It is read in pieces of 64 KiB at most. The pipes have no room of their own: when their reader pauses, the process waits with what
+ * default. `data` that is text is written as UTF-8. It is read in pieces of 64 KiB at most. The pipes have no room of
+ * their own: when their reader pauses, the process waits with what
  * it has yet to write, and with all that comes after it.
  *
  * @since 0.1.0
@@ -63,7 +86,7 @@ export type End =
   | { readonly at?: Duration.DurationInput | undefined; readonly signal: Signal }
 
 /**
- * A process that the job's program starts.
+ * A process that the job's program starts. It does not read standard input.
  *
  * - `escaped` (default `false`): it has left the process group, with its own children, so that no signal to the job
  *   reaches it.
@@ -120,12 +143,13 @@ export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")
 
 /**
  * A `ProcessSpawner` of simulated processes: `scripts` has a script for each `command` of a `JobSpec`, or a function
- * that makes one from the spec. A command without a script fails to start, as `NotFound`. The time is that of the
- * `Clock` where the layer is built.
+ * that makes one from the spec: from its arguments, its environment, its working directory. `"*"` is the script of all
+ * other commands; without it they fail to start, as `NotFound`, and the error's cause says which commands there are. The
+ * time is that of the `Clock` where the layer is built.
  *
  * Signals do what they do to a real job. A stopped process (SIGSTOP) does nothing until SIGCONT, when it gets the
  * signals that came meanwhile and catches up with its script. One that writes after its output was cut gets SIGPIPE.
- * Standard input can be written until the program ends, and is read by nobody. Limits do nothing.
+ * Who writes to the standard input of a program that does not read it waits when 64 KiB are there. Limits do nothing.
  *
  * @example
  * import { Effect, Fiber, Layer, TestClock, TestContext } from "effect"
@@ -202,22 +226,43 @@ const programOf = (
   const fail = (reason: JobStartReason, cause: unknown) => new JobStartError({ reason, command: spec.command, cause })
   return Effect.flatten(Effect.try({
     try: () => {
-      const scripted = Object.hasOwn(scripts, spec.command) ? scripts[spec.command] : undefined
-      if (scripted === undefined) return Effect.fail(fail("NotFound", new Error("no script for this command")))
+      const scripted = entry(scripts, spec.command)
+      if (scripted === undefined) {
+        const commands = Object.keys(scripts).map((command) => JSON.stringify(command)).join(", ")
+        return Effect.fail(
+          fail("NotFound", new Error(`no script for this command; there are scripts for: ${commands}`))
+        )
+      }
       const script = typeof scripted === "function" ? scripted(spec) : scripted
       return script.failsToStart === undefined
-        ? Effect.succeed(toProgram({ ...script, escaped: false, holdsPipes: true }, false))
+        ? Effect.succeed({
+          ...toProgram({ ...script, escaped: false, holdsPipes: true }, false),
+          input: toInput(script),
+          closesInput: script.closesInput === true
+        })
         : Effect.fail(fail(script.failsToStart, new Error("its script says so")))
     },
     catch: (cause) => fail("Unknown", cause)
   }))
 }
 
+/** The entry of this name, or that of all others. */
+const entry = <A>(entries: Readonly<Record<string, A>>, name: string): A | undefined =>
+  Object.hasOwn(entries, name) ? entries[name] : Object.hasOwn(entries, "*") ? entries["*"] : undefined
+
 const toProgram = (script: Child, parentEscaped: boolean): Program => {
   const escaped = parentEscaped || script.escaped === true
   return {
     actions: toActions(script),
     ignores: new Set(script.ignores?.map(canonical)),
+    onSignal: new Map(
+      Object.entries(script.onSignal ?? {}).flatMap(([name, reaction]) => {
+        const signal = canonical(name as Signal)
+        return reaction === undefined ? [] : [[signal, toReaction(signal, reaction)]]
+      })
+    ),
+    input: undefined,
+    closesInput: false,
     escaped,
     holdsPipes: script.holdsPipes ?? (script.output?.length ?? 0) > 0,
     children: (script.children ?? [])
@@ -226,7 +271,31 @@ const toProgram = (script: Child, parentEscaped: boolean): Program => {
   }
 }
 
-const toActions = (script: Script): ReadonlyArray<Action> => {
+/** Who gets SIGPIPE has nobody to write to: writing on would bring the next one. */
+const toReaction = (signal: Signal, reaction: Reaction): Course =>
+  toActions(signal === "SIGPIPE" ? { end: reaction.end } : reaction)
+
+const toInput = ({ onInput, onInputEnd }: Script): Program["input"] => {
+  if (onInput === undefined && onInputEnd === undefined) return undefined
+  const onEnd = toActions(onInputEnd ?? {})
+  if (typeof onInput === "function") return { onLine: (line) => toActionsOrCrash(() => onInput(line)), onEnd }
+  const courses = Object.fromEntries(
+    Object.entries(onInput ?? {}).map(([line, reaction]) => [line, toActions(reaction)])
+  )
+  return { onLine: (line) => entry(courses, line) ?? [], onEnd }
+}
+
+/** Where a program throws, it says so and aborts. */
+const toActionsOrCrash = (reaction: () => Reaction): Course => {
+  try {
+    return toActions(reaction())
+  } catch (error) {
+    const data = error instanceof Error ? `${error.name}: ${error.message}\n` : "onInput has thrown\n"
+    return toActions({ output: [{ source: "stderr", data }], end: { signal: "SIGABRT" } })
+  }
+}
+
+const toActions = (script: Reaction): Course => {
   const actions: Array<Action> = []
   let at = 0
   for (const write of script.output ?? []) {

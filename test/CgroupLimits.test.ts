@@ -75,7 +75,6 @@ const withCgroups = (directory: string) => {
 
   suite("CgroupLimits", limited(), programs, {
     guarantee: "tree",
-    input: "delivered",
     pipes: "roomy",
     limits: "set",
     kill: (pid) => Processes.kill(Number(pid), "SIGKILL")

@@ -23,7 +23,6 @@ const layer = Layer.provide(layerCommandExecutor, NodeContext.layer)
 
 suite("ProcessSpawner.layerCommandExecutor", layer, programs, {
   guarantee: "leader",
-  input: "delivered",
   pipes: "roomy",
   limits: "refused",
   kill: (pid) => Processes.kill(Number(pid), "SIGKILL")

@@ -19,7 +19,8 @@ const errors = {
   OutputTooLarge: JobError.OutputTooLarge,
   EventsMissed: JobError.EventsMissed,
   CoordinatorStopped: JobError.CoordinatorStopped,
-  CgroupError: JobError.CgroupError
+  CgroupError: JobError.CgroupError,
+  JobFailed: JobError.JobFailed
 }
 
 describe.each(Object.entries(errors))("%s", (tag, schema) => {
@@ -39,6 +40,21 @@ describe.each(Object.entries(errors))("%s", (tag, schema) => {
 it("all errors of the module are among those tested", () => {
   const classes = Object.entries(JobError).filter(([, value]) => typeof value === "function" && "fields" in value)
   assert.sameMembers(classes.map(([name]) => name).filter((name) => name !== "JobStartReason"), Object.keys(errors))
+})
+
+describe("unions", () => {
+  it("JobError has every error, and becomes JSON and back", () => {
+    assert.sameMembers(JobError.JobError.members.map((member): unknown => member), Object.values(errors))
+    assertBecomesJsonAndBack(JobError.JobError)
+    assertBecomesJsonAndBack(JobError.StartError)
+  })
+
+  it("of what a job wrote, nothing comes into a message", () => {
+    for (const error of FastCheck.sample(Arbitrary.make(JobError.JobFailed), 20)) {
+      const spoken = new JobError.JobFailed({ ...error, stderr: "hunter2" })
+      assert.notInclude(spoken.message, "hunter2")
+    }
+  })
 })
 
 describe("cause", () => {

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
@@ -37,6 +38,14 @@ const AnyOptions = FastCheck.record(
   },
   { requiredKeys: [] }
 )
+
+/** A spec in which a secret stands where it should not, bare or in something. */
+const wrongField = (secret: string) =>
+  FastCheck.record({
+    field: FastCheck.constantFrom(...Object.keys(JobSpec.JobSpec.fields)),
+    inner: FastCheck.constantFrom(undefined, "signal", "gracePeriod", "cpuTime", "niceness", "maxBytes", "A"),
+    value: FastCheck.constantFrom<unknown>(secret, [secret], { secret }, [[secret]], [{ secret }], `${secret}\0`)
+  }).map(({ field, inner, value }) => ({ command: "a", [field]: inner === undefined ? value : { [inner]: value } }))
 
 /** What comes of options that no compiler has seen. */
 const validate = (options: unknown): Either.Either<JobSpec.JobSpec, InvalidJobSpec> =>
@@ -237,6 +246,99 @@ describe("validate", () => {
       assert.isTrue(Either.isLeft(validate(nothing)))
     }
   })
+})
+
+describe("FromJson", () => {
+  const decode = Schema.decodeUnknownEither(JobSpec.FromJson)
+
+  it.prop("reads what it writes", [Spec], ([spec]) => {
+    assert.deepStrictEqual(throughJson(JobSpec.FromJson, spec), spec)
+  })
+
+  it.prop("reads all that make and validate accept, and says the same of the rest", [AnyOptions], ([options]) => {
+    const expected = Either.mapLeft(validate(options), ({ field, reason }) => [field, reason])
+    const found = Either.mapLeft(decode(options), (error) => {
+      const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+      return [issue?.path.join("."), issue?.message]
+    })
+    // It knows more fields that do not exist.
+    if (Either.isLeft(found) && found.left[1] === "there is no such field") return
+    assert.deepStrictEqual<unknown>(found, expected)
+  }, { fastCheck: { numRuns: 500 } })
+
+  it("needs no more than a command", () => {
+    assert.deepStrictEqual(decode({ command: "true" }), Either.right(JobSpec.make({ command: "true" })))
+  })
+
+  it.each<readonly [string | number, Duration.DurationInput]>([
+    ["30 seconds", "30 seconds"],
+    ["1h30m", "90 minutes"],
+    ["1d 2h", "26 hours"],
+    ["1.5h", "90 minutes"],
+    ["500ms", 500],
+    ["500 ms", 500],
+    ["0s", 0],
+    ["1m0.25s", 60_250],
+    [500, 500],
+    [0.5, "500 micros"],
+    ["7 nanos", 7n],
+    ["Infinity", Infinity]
+  ])("takes %o as a time", (written, time) => {
+    const spec = decode({
+      command: "a",
+      timeout: written,
+      stop: { gracePeriod: written },
+      limits: { cpuTime: written }
+    })
+    assert.deepStrictEqual(
+      spec,
+      Either.right(
+        JobSpec.make({ command: "a", timeout: time, stop: { gracePeriod: time }, limits: { cpuTime: time } })
+      )
+    )
+  })
+
+  const wrong: ReadonlyArray<readonly [path: ReadonlyArray<string>, written: object]> = [
+    [["tiemout"], { tiemout: 5 }],
+    [["stop", "grace"], { stop: { grace: 5 } }],
+    [["limits", "cpu"], { limits: { cpu: 5 } }],
+    [["output", "max"], { output: { max: 5 } }],
+    [["__proto__"], JSON.parse(`{ "__proto__": {} }`)],
+    [["constructor"], { constructor: 1 }],
+    [["timeout"], { timeout: "soon" }],
+    [["timeout"], { timeout: "-1s" }],
+    [["timeout"], { timeout: "1h-30m" }],
+    [["timeout"], { timeout: "" }],
+    [["timeout"], { timeout: "5 parsecs" }],
+    [["timeout"], { timeout: "99999999999999999h" }],
+    [["timeout"], { timeout: null }],
+    [["stop"], { stop: null }],
+    [["env", "A.B"], { env: { "A.B": 5 } }],
+    [["args", "0"], { args: [5] }]
+  ]
+
+  it.each(wrong)("names %o as what is wrong in %o", (path, written) => {
+    const spec = Object.defineProperties({ command: "a" }, Object.getOwnPropertyDescriptors(written))
+    const error = Either.getOrThrow(Either.flip(decode(spec)))
+    const [issue, ...others] = ParseResult.ArrayFormatter.formatErrorSync(error)
+    assert.deepStrictEqual<unknown>(issue?.path, path)
+    assert.isEmpty(others)
+  })
+
+  it.each([[5], ["a"], [null], [undefined], [[]], [[{ command: "a" }]]])("does not take %o", (written) => {
+    assert.match(Either.getOrThrow(Either.flip(decode(written))).message, /must be an object with a command/)
+  })
+
+  it.prop("never shows what stands in a wrong field", [wrongField("hunter2")], ([options]) => {
+    const errors: ReadonlyArray<Either.Either<Error, JobSpec.JobSpec>> = [
+      Either.flip(decode(options)),
+      Either.flip(validate(options))
+    ]
+    const messages = errors.flatMap((error) =>
+      Either.isRight(error) ? [error.right.message, String(error.right), JSON.stringify(error.right)] : []
+    )
+    for (const message of messages) assert.notInclude(message, "hunter2")
+  }, { fastCheck: { numRuns: 500 } })
 })
 
 describe("fromCommand", () => {

@@ -42,6 +42,19 @@ describe("JobStatus", () => {
     )
   })
 
+  it("is a success if it exited with code 0, and in no other way", () => {
+    const statuses = [JobStatus.running, exited, killed, new JobStatus.Exited({ code: 0 })]
+    assert.deepStrictEqual(statuses.map(JobStatus.isSuccess), [false, false, false, true])
+  })
+
+  it("has a text for people", () => {
+    assert.deepStrictEqual([JobStatus.running, exited, killed].map(JobStatus.format), [
+      "running",
+      "exited with code 3",
+      "killed by SIGTERM"
+    ])
+  })
+
   it("knows every signal of this system", () => {
     for (const signal of Object.keys(constants.signals)) assert.isTrue(Schema.is(JobStatus.Signal)(signal), signal)
   })

@@ -24,7 +24,6 @@ const layer = Layer.provide(NodeProcessSpawner.layer, settings())
 
 suite("NodeProcessSpawner", layer, programs, {
   guarantee: "group",
-  input: "delivered",
   pipes: "roomy",
   limits: "set",
   kill: (pid) => Processes.kill(Number(pid), "SIGKILL")

@@ -43,14 +43,21 @@ export interface Programs {
   readonly neverReads: JobSpec.JobSpec
   /** Closes the input that it has, says "closed\n", and runs until any signal ends it. */
   readonly closesInput: JobSpec.JobSpec
+  /** Says "ready\n"; on SIGUSR1 it says "again\n" and goes on, on SIGTERM it says "bye\n" and leaves with code 3. */
+  readonly catches: JobSpec.JobSpec
+  /**
+   * Says "hello X\n" for each line X of its input, the last one without an end too; for "quit" it says "bye\n" and leaves
+   * with code 4, at the end of input it says "end\n" and leaves with code 5.
+   */
+  readonly answers: JobSpec.JobSpec
+  /** Says its last argument, and leaves with code 0. */
+  readonly echoes: JobSpec.JobSpec
   /** Programs that cannot be started, and why. */
   readonly failures: Partial<Readonly<Record<JobStartReason, JobSpec.JobSpec>>>
 }
 
 export interface Capabilities {
   readonly guarantee: Guarantee
-  /** Whether standard input comes to the program, or is taken and given to nobody. */
-  readonly input: "delivered" | "discarded"
   /** Whether a pipe takes 100,000 bytes, reader's buffers included, while its reader pauses, or none. */
   readonly pipes: "roomy" | "tight"
   /** Whether limits can be set; if not, they are refused, or (by a simulation) they do nothing. */
@@ -192,6 +199,30 @@ export const suite = <E>(
       )
 
       test(
+        "lets a program catch a signal, go on, and leave as it likes",
+        Effect.gen(function*() {
+          const { process, recorder } = yield* spawn(programs.catches)
+          yield* recorder.line("stdout")
+          for (let times = 1; times <= 2; times++) {
+            yield* process.signal("SIGUSR1")
+            yield* recorder.until(() => recorder.text("stdout") === "ready\n" + "again\n".repeat(times))
+          }
+          yield* process.signal("SIGTERM")
+          expect(yield* recorder.end).toEqual(new Exited({ code: 3 }))
+          expect(recorder.text("stdout")).toBe("ready\nagain\nagain\nbye\n")
+        })
+      )
+
+      test(
+        "runs a program with its arguments",
+        Effect.gen(function*() {
+          const { recorder } = yield* spawn(programs.echoes)
+          expect(yield* recorder.end).toEqual(new Exited({ code: 0 }))
+          expect(recorder.text("stdout")).toBe(`${programs.echoes.args.at(-1)}\n`)
+        })
+      )
+
+      test(
         "kills what is left when the scope closes, without waiting for it",
         Effect.gen(function*() {
           const scope = yield* Scope.make()
@@ -319,97 +350,107 @@ export const suite = <E>(
     })
 
     describe("input", () => {
-      const bytes = Buffer.alloc(mebibyte, "0123456789abcdef")
+      const bytes = Buffer.alloc(mebibyte, "0123456789abcde\n")
 
-      if (capabilities.input === "delivered") {
-        test(
-          "reaches the program, byte for byte, and its end too",
-          Effect.gen(function*() {
-            const { process, recorder } = yield* spawn(programs.copies)
-            for (let at = 0; at < bytes.length; at += 50_000) {
-              expect(yield* process.writeInput(bytes.subarray(at, at + 50_000))).toBe(true)
-            }
-            yield* process.closeInput
-            expect(yield* recorder.end).toEqual(new Exited({ code: 0 }))
-            expect(recorder.bytes("stdout").equals(bytes)).toBe(true)
-          })
-        )
+      test(
+        "reaches the program, byte for byte, and its end too",
+        Effect.gen(function*() {
+          const { process, recorder } = yield* spawn(programs.copies)
+          for (let at = 0; at < bytes.length; at += 50_000) {
+            expect(yield* process.writeInput(bytes.subarray(at, at + 50_000))).toBe(true)
+          }
+          yield* process.closeInput
+          expect(yield* recorder.end).toEqual(new Exited({ code: 0 }))
+          expect(recorder.bytes("stdout").equals(bytes)).toBe(true)
+        })
+      )
 
-        test(
-          "has come to its end already if the spec does not ask for one",
-          Effect.gen(function*() {
-            const { process, recorder } = yield* spawn({ ...programs.copies, stdin: "ignore" })
-            expect(yield* process.writeInput(bytes)).toBe(false)
-            expect(yield* recorder.end).toEqual(new Exited({ code: 0 }))
-          })
-        )
+      test(
+        "has come to its end already if the spec does not ask for one",
+        Effect.gen(function*() {
+          const { process, recorder } = yield* spawn({ ...programs.copies, stdin: "ignore" })
+          expect(yield* process.writeInput(bytes)).toBe(false)
+          expect(yield* recorder.end).toEqual(new Exited({ code: 0 }))
+        })
+      )
 
-        test(
-          "makes its writer wait for a program that does not read, until the writer gives up",
-          Effect.gen(function*() {
-            const { process } = yield* spawn(programs.neverReads)
-            const writer = yield* Effect.fork(Effect.forever(process.writeInput(bytes)))
-            yield* Effect.yieldNow()
-            yield* Fiber.interrupt(writer)
-            expect(yield* process.isGone).toBe(false)
-          })
-        )
+      test(
+        "makes its writer wait for a program that does not read, until the writer gives up",
+        Effect.gen(function*() {
+          const { process } = yield* spawn(programs.neverReads)
+          const writer = yield* Effect.fork(Effect.forever(process.writeInput(bytes)))
+          yield* Effect.yieldNow()
+          yield* Fiber.interrupt(writer)
+          expect(yield* process.isGone).toBe(false)
+        })
+      )
 
-        test(
-          "gets no write of a writer that gave up while it waited, and no memory holds it",
-          Effect.gen(function*() {
-            const { process, recorder } = yield* spawn(programs.copies)
-            yield* process.signal("SIGSTOP")
-            const before = memoryInUse()
-            const answers = yield* Effect.replicateEffect(
-              Effect.suspend(() => Effect.timeoutOption(process.writeInput(Buffer.alloc(mebibyte, "a")), "20 millis")),
-              30
-            )
-            const taken = answers.filter(Option.isSome).length
-            expect(memoryInUse() - before).toBeLessThan(8 * mebibyte)
-            yield* process.signal("SIGCONT")
-            yield* process.closeInput
-            yield* recorder.end
-            // What waits in the pipe is whole: of those that gave up, the one that it had begun with.
-            const copied = recorder.bytes("stdout").length / mebibyte
-            expect(copied).toBeGreaterThanOrEqual(taken)
-            expect(copied).toBeLessThanOrEqual(taken + 1)
-            expect(copied % 1).toBe(0)
-          })
-        )
+      test(
+        "gets no write of a writer that gave up while it waited, and no memory holds it",
+        Effect.gen(function*() {
+          const { process, recorder } = yield* spawn(programs.copies)
+          yield* process.signal("SIGSTOP")
+          const before = memoryInUse()
+          const answers = yield* Effect.replicateEffect(
+            Effect.suspend(() => Effect.timeoutOption(process.writeInput(Buffer.alloc(mebibyte, "a")), "20 millis")),
+            30
+          )
+          const taken = answers.filter(Option.isSome).length
+          expect(memoryInUse() - before).toBeLessThan(8 * mebibyte)
+          yield* process.signal("SIGCONT")
+          yield* process.closeInput
+          yield* recorder.end
+          // What waits in the pipe is whole: of those that gave up, the one that it had begun with.
+          const copied = recorder.bytes("stdout").length / mebibyte
+          expect(copied).toBeGreaterThanOrEqual(taken)
+          expect(copied).toBeLessThanOrEqual(taken + 1)
+          expect(copied % 1).toBe(0)
+        })
+      )
 
-        test(
-          "tells a writer that waits when the program is gone",
-          Effect.gen(function*() {
-            const { process } = yield* spawn(programs.neverReads)
-            const writer = yield* Effect.fork(Effect.repeat(process.writeInput(bytes), { while: (isOpen) => isOpen }))
-            yield* process.signal("SIGKILL")
-            expect(yield* Fiber.join(writer)).toBe(false)
-          })
-        )
+      test(
+        "tells a writer that waits when the program is gone",
+        Effect.gen(function*() {
+          const { process } = yield* spawn(programs.neverReads)
+          const writer = yield* Effect.fork(Effect.repeat(process.writeInput(bytes), { while: (isOpen) => isOpen }))
+          yield* process.signal("SIGKILL")
+          expect(yield* Fiber.join(writer)).toBe(false)
+        })
+      )
 
-        test(
-          "tells its writer that the program has closed it",
-          Effect.gen(function*() {
-            const { process, recorder } = yield* spawn(programs.closesInput)
-            yield* recorder.line("stdout")
-            const answer = yield* Effect.repeat(process.writeInput(bytes), { while: (isOpen) => isOpen })
-            expect(answer).toBe(false)
-            expect(yield* process.isGone).toBe(false)
-          })
-        )
-      } else {
-        test(
-          "is taken as long as the program runs, and read by nobody",
-          Effect.gen(function*() {
-            const { process, recorder } = yield* spawn(programs.neverReads)
-            expect(yield* process.writeInput(bytes)).toBe(true)
-            yield* process.signal("SIGKILL")
-            yield* recorder.exit
-            expect(yield* process.writeInput(bytes)).toBe(false)
-          })
-        )
-      }
+      test(
+        "tells its writer that the program has closed it",
+        Effect.gen(function*() {
+          const { process, recorder } = yield* spawn(programs.closesInput)
+          yield* recorder.line("stdout")
+          const answer = yield* Effect.repeat(process.writeInput(bytes), { while: (isOpen) => isOpen })
+          expect(answer).toBe(false)
+          expect(yield* process.isGone).toBe(false)
+        })
+      )
+
+      test(
+        "is read line by line, to its end",
+        Effect.gen(function*() {
+          const { process, recorder } = yield* spawn(programs.answers)
+          yield* process.writeInput(Buffer.from("Ada\nB"))
+          expect(yield* recorder.line("stdout")).toBe("hello Ada")
+          yield* process.writeInput(Buffer.from("ob\n\nC"))
+          yield* process.closeInput
+          expect(yield* recorder.end).toEqual(new Exited({ code: 5 }))
+          expect(recorder.text("stdout")).toBe("hello Ada\nhello Bob\nhello \nhello C\nend\n")
+        })
+      )
+
+      test(
+        "may end the program",
+        Effect.gen(function*() {
+          const { process, recorder } = yield* spawn(programs.answers)
+          expect(yield* process.writeInput(Buffer.from("Ada\nquit\nBob\n"))).toBe(true)
+          expect(yield* recorder.end).toEqual(new Exited({ code: 4 }))
+          expect(recorder.text("stdout")).toBe("hello Ada\nbye\n")
+        })
+      )
 
       test(
         "takes nothing after it was closed, or after the exit",

@@ -5,13 +5,15 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import { Simulation } from "../src/internal/simulation/simulatedProcess.ts"
-import { JobStartReason } from "../src/JobError.ts"
+import { JobCoordinator, layer } from "../src/JobCoordinator.ts"
+import { type JobStartError, JobStartReason } from "../src/JobError.ts"
 import * as JobSpec from "../src/JobSpec.ts"
 import { type Ended, Exited, Killed, Signal } from "../src/JobStatus.ts"
 import type { OutputSource } from "../src/Output.ts"
-import { type ProcessListener, ProcessSpawner } from "../src/ProcessSpawner.ts"
+import { type Process, type ProcessListener, ProcessSpawner } from "../src/ProcessSpawner.ts"
 import * as SimulatedProcesses from "../src/SimulatedProcesses.ts"
 
 /** What a listener was told, and when. Text is Latin-1, so that bytes can be told apart. */
@@ -475,7 +477,117 @@ describe("cutOutput", () => {
     }).pipe(simulate({ end: { code: 0 }, children: [{ escaped: true, holdsPipes: true }] })))
 })
 
+describe("reactions to signals", () => {
+  const heardOf = (heard: ReadonlyArray<Heard>) =>
+    heard.flatMap((_): ReadonlyArray<readonly [at: number, what: string | Ended]> =>
+      "text" in _ ? [[_.at, _.text]] : "exit" in _ ? [[_.at, _.exit]] : []
+    )
+
+  it.scoped("begin when the signal comes, each time one comes, while the script goes on", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn(p)
+      yield* process.signal("SIGHUP")
+      yield* TestClock.adjust(500)
+      yield* process.signal("SIGHUP")
+      yield* TestClock.adjust(500)
+      yield* process.signal("SIGTERM")
+      yield* TestClock.adjust("1 minute")
+      expect(heardOf(heard)).toEqual([
+        [0, "reload"],
+        [500, "reload"],
+        [900, "tick"],
+        [1000, "reloaded"],
+        [1000, "bye"],
+        [1500, "reloaded"],
+        [3000, exited(3)]
+      ])
+    }).pipe(simulate({
+      output: [{ at: 900, data: "tick" }],
+      end: { at: "1 hour", code: 0 },
+      onSignal: {
+        SIGHUP: { output: [{ data: "reload" }, { at: "1 second", data: "reloaded" }] },
+        SIGTERM: { output: [{ data: "bye" }], end: { at: "2 seconds", code: 3 } }
+      }
+    })))
+
+  it.scoped("stand before what ignores says, know both names of a signal, and cannot catch SIGKILL or SIGSTOP", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn(p)
+      yield* process.signal("SIGTERM")
+      yield* process.signal("SIGABRT")
+      yield* process.signal("SIGSTOP")
+      yield* process.signal("SIGCONT")
+      yield* process.signal("SIGKILL")
+      expect(heardOf(heard)).toEqual([[0, "term"], [0, "abort"], [0, "continued"], [0, killed("SIGKILL")]])
+    }).pipe(simulate({
+      ignores: ["SIGTERM"],
+      onSignal: {
+        SIGTERM: { output: [{ data: "term" }] },
+        SIGIOT: { output: [{ data: "abort" }] },
+        SIGCONT: { output: [{ data: "continued" }] },
+        SIGSTOP: { output: [{ data: "no" }] },
+        SIGKILL: { output: [{ data: "no" }] }
+      }
+    })))
+
+  it.scoped("of a stopped process begin when it is continued, once for each signal", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn(p)
+      yield* process.signal("SIGSTOP")
+      yield* process.signal("SIGTERM")
+      yield* process.signal("SIGTERM")
+      yield* TestClock.adjust(5)
+      expect(heard).toEqual([])
+      yield* process.signal("SIGCONT")
+      yield* TestClock.adjust(5)
+      expect(heardOf(heard)).toEqual([[5, "bye"], [10, exited(0)]])
+    }).pipe(simulate({ onSignal: { SIGTERM: { output: [{ data: "bye" }], end: { at: 5, code: 0 } } } })))
+
+  it.scoped("are also those of children", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn(p)
+      yield* process.signal("SIGTERM")
+      yield* TestClock.adjust(5)
+      expect(heardOf(heard)).toEqual([[0, killed("SIGTERM")], [5, "last words"]])
+      yield* process.awaitGone
+    }).pipe(simulate({
+      children: [{
+        holdsPipes: true,
+        onSignal: { SIGTERM: { output: [{ at: 5, data: "last words" }], end: { code: 0 } } }
+      }]
+    })))
+
+  it.scoped("of SIGPIPE write nothing: there is nobody to write to", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn(p)
+      yield* process.cutOutput
+      yield* TestClock.adjust(10)
+      expect(heardOf(heard)).toEqual([[3, exited(9)]])
+    }).pipe(simulate({
+      output: [{ at: 1, data: "a" }],
+      onSignal: { SIGPIPE: { output: [{ data: "oh" }], end: { at: 2, code: 9 } } }
+    })))
+
+  it.effect("let a job end well within its grace period", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const id = yield* jobs.start(JobSpec.make(p))
+      const stopping = yield* Effect.fork(jobs.stop(id))
+      yield* TestClock.adjust("4 seconds")
+      expect(yield* Fiber.join(stopping)).toEqual(exited(0))
+      expect((yield* trace).map(({ _tag, at, signal }) => [at, _tag, signal])).toEqual([
+        [0, "Spawned", undefined],
+        [0, "Signalled", "SIGTERM"],
+        [0, "Signalled", "SIGCONT"],
+        [4000, "Exited", undefined]
+      ])
+    }).pipe(Effect.provide(layer), simulate({ onSignal: { SIGTERM: { end: { at: "4 seconds", code: 0 } } } })))
+})
+
 describe("standard input", () => {
+  const write = (process: Process, text: string) => process.writeInput(Buffer.from(text))
+  const texts = (heard: ReadonlyArray<Heard>) => heard.flatMap((_) => "text" in _ ? [[_.at, _.text]] : [])
+
   it.scoped("takes bytes until the program ends", () =>
     Effect.gen(function*() {
       const { process } = yield* spawn({ ...p, stdin: "pipe" })
@@ -492,6 +604,122 @@ describe("standard input", () => {
       const { process: other } = yield* spawn(p)
       expect(yield* other.writeInput(Uint8Array.of(1))).toBe(false)
     }).pipe(simulate({})))
+
+  it.scoped("is answered line by line, wherever the bytes were cut; other lines by what stands for them", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn({ ...p, stdin: "pipe" })
+      for (const byte of Buffer.from("status\nüben\n__proto__\nquit")) yield* process.writeInput(Uint8Array.of(byte))
+      expect(texts(heard)).toEqual([[0, "fine"], [0, "well"], [0, "what?"]])
+      yield* process.closeInput
+      expect(heard.slice(3)).toEqual([...ends(0), { at: 0, exit: exited(0) }])
+    }).pipe(simulate({
+      onInput: {
+        status: { output: [{ data: "fine" }] },
+        üben: { output: [{ data: "well" }] },
+        quit: { end: { code: 0 } },
+        "*": { output: [{ data: "what?" }] }
+      }
+    })))
+
+  it.scoped("is read on when a line has been answered, and makes its writer wait until then", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn({ ...p, stdin: "pipe" })
+      expect(yield* write(process, "slow\nslow\n")).toBe(true)
+      expect(yield* write(process, "x".repeat(65_535))).toBe(true)
+      const writer = yield* Effect.fork(write(process, "x\n"))
+      yield* TestClock.adjust("1 second")
+      expect(writer.unsafePoll()).toBe(null)
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.join(writer)).toBe(true)
+      expect(texts(heard)).toEqual([[1000, "done"], [2000, "done"], [2000, "65536"]])
+    }).pipe(simulate({
+      onInput: (line) => ({
+        output: [line === "slow" ? { at: "1 second", data: "done" } : { data: `${line.length}` }]
+      })
+    })))
+
+  it.scoped("is not read while the program waits for a reader of its output, or is stopped", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn({ ...p, stdin: "pipe" }, () => false)
+      yield* write(process, "a\nb\n")
+      expect(texts(heard)).toEqual([[0, "a"]])
+      yield* process.signal("SIGSTOP")
+      yield* process.resumeOutput
+      expect(texts(heard)).toEqual([[0, "a"]])
+      yield* process.signal("SIGCONT")
+      expect(texts(heard)).toEqual([[0, "a"], [0, "b"]])
+    }).pipe(simulate({ onInput: (line) => ({ output: [{ data: line }] }) })))
+
+  it.scoped("makes the writer wait of a program that does not read, and tells it when that ends", () =>
+    Effect.gen(function*() {
+      const { process } = yield* spawn({ ...p, stdin: "pipe" })
+      expect(yield* write(process, "x".repeat(65_535))).toBe(true)
+      const givenUp = yield* Effect.fork(write(process, "x"))
+      const writer = yield* Effect.fork(write(process, "x"))
+      yield* TestClock.adjust(1)
+      yield* Fiber.interrupt(givenUp)
+      expect(writer.unsafePoll()).toBe(null)
+      yield* process.signal("SIGTERM")
+      expect(yield* Fiber.join(writer)).toBe(false)
+    }).pipe(simulate({})))
+
+  it.scoped("is at its end at once, if the spec does not ask for a pipe", () =>
+    Effect.gen(function*() {
+      const { heard } = yield* spawn(p)
+      expect(heard).toEqual([...ends(0), { at: 0, exit: exited(4) }])
+    }).pipe(simulate({ onInputEnd: { end: { code: 4 } } })))
+
+  it.scoped("aborts a program whose function throws", () =>
+    Effect.gen(function*() {
+      const { heard, process } = yield* spawn({ ...p, stdin: "pipe" })
+      expect(yield* write(process, "oops\nmore\n")).toBe(true)
+      expect(heard).toEqual([
+        { at: 0, source: "stderr", text: "RangeError: oops\n" },
+        ...ends(0),
+        { at: 0, exit: killed("SIGABRT") }
+      ])
+    }).pipe(simulate({
+      onInput: (line) => {
+        throw new RangeError(line)
+      }
+    })))
+
+  it.effect("of a job comes through the coordinator, to its end", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const id = yield* jobs.start(JobSpec.make({ ...p, stdin: "pipe" }))
+      yield* Stream.run(Stream.make(Buffer.from("b\n"), Buffer.from("a\n")), jobs.input(id))
+      expect(yield* jobs.wait(id)).toEqual(exited(0))
+      expect(yield* Stream.mkString(Stream.decodeText(jobs.stdout(id)))).toBe("B.A.")
+    }).pipe(
+      Effect.provide(layer),
+      simulate({
+        onInput: (line) => ({ output: [{ data: `${line.toUpperCase()}.` }] }),
+        onInputEnd: { end: { code: 0 } }
+      })
+    ))
+})
+
+describe("commands that are not listed", () => {
+  it.scoped("have the script of \"*\", which may look at their arguments", () =>
+    Effect.gen(function*() {
+      const { heard } = yield* spawn({ command: "anything", args: ["Ada"] })
+      expect(heard[0]).toEqual({ at: 0, source: "stdout", text: "anything Ada" })
+      const listed = yield* spawn(p)
+      expect(listed.heard).toEqual([...ends(0), { at: 0, exit: exited(1) }])
+    }).pipe(Effect.provide(SimulatedProcesses.layer({
+      p: { end: { code: 1 } },
+      "*": ({ args, command }) => ({ output: [{ data: [command, ...args].join(" ") }] })
+    }))))
+
+  it.scoped("fail to start otherwise, and the error says which are", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(spawn({ command: "gti", args: ["hunter2"] }))
+      expect(error).toMatchObject({ _tag: "JobStartError", reason: "NotFound" })
+      const text = String((error as JobStartError).cause)
+      expect(text).toContain("\"git\", \"npm\"")
+      expect(text).not.toContain("hunter2")
+    }).pipe(Effect.provide(SimulatedProcesses.layer({ git: {}, npm: {} }))))
 })
 
 describe("scopes", () => {
@@ -607,6 +835,9 @@ describe("the clock", () => {
           {
             actions: [{ _tag: "End", at, status: exited(0) }],
             ignores: new Set(),
+            onSignal: new Map(),
+            input: undefined,
+            closesInput: false,
             escaped: false,
             holdsPipes: true,
             children: []

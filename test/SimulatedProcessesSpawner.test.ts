@@ -15,6 +15,23 @@ const layer = SimulatedProcesses.layer({
     end: { code: 0 },
     children: [{ holdsPipes: true, escaped: true }]
   },
+  copies: { onInput: (line) => ({ output: [{ data: line + "\n" }] }), onInputEnd: { end: { code: 0 } } },
+  closesInput: { output: [{ data: "closed\n" }], closesInput: true },
+  catches: {
+    output: [{ data: "ready\n" }],
+    onSignal: {
+      SIGUSR1: { output: [{ data: "again\n" }] },
+      SIGTERM: { output: [{ data: "bye\n" }], end: { code: 3 } }
+    }
+  },
+  answers: {
+    onInput: (line) =>
+      line === "quit"
+        ? { output: [{ data: "bye\n" }], end: { code: 4 } }
+        : { output: [{ data: `hello ${line}\n` }] },
+    onInputEnd: { output: [{ data: "end\n" }], end: { code: 5 } }
+  },
+  echoes: ({ args }) => ({ output: [{ data: `${args.at(-1)}\n` }], end: { code: 0 } }),
   NotFound: { failsToStart: "NotFound" },
   PermissionDenied: { failsToStart: "PermissionDenied" },
   InvalidDirectory: { failsToStart: "InvalidDirectory" },
@@ -34,9 +51,12 @@ suite("SimulatedProcesses", layer, {
   fillsPipe: program("fillsPipe"),
   leavesChild: program("leavesChild"),
   leavesEscapee: program("leavesEscapee"),
-  copies: program("runs", "pipe"),
+  copies: program("copies", "pipe"),
   neverReads: program("runs", "pipe"),
-  closesInput: program("runs", "pipe"),
+  closesInput: program("closesInput", "pipe"),
+  catches: program("catches"),
+  answers: program("answers", "pipe"),
+  echoes: { ...program("echoes"), args: ["what it says"] },
   failures: {
     NotFound: program("NotFound"),
     PermissionDenied: program("PermissionDenied"),
@@ -47,7 +67,6 @@ suite("SimulatedProcesses", layer, {
   }
 }, {
   guarantee: "group",
-  input: "discarded",
   pipes: "tight",
   limits: "ignored",
   kill: () => {}

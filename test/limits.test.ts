@@ -40,7 +40,6 @@ const limiting = Layer.effect(
 
 suite("NodeProcessSpawner, with limits", limiting, programs, {
   guarantee: "group",
-  input: "delivered",
   pipes: "roomy",
   limits: "set",
   kill: (pid) => Processes.kill(Number(pid), "SIGKILL")

@@ -100,6 +100,22 @@ same<
 same<Requirements<"pull">, Scope.Scope>()
 same<Req<Success<"pull">>, never>()
 
+// What is derived from the methods fails with no more than they do.
+same<
+  Err<ReturnType<typeof JobCoordinator.run>>,
+  JobError.StartError | OfOutput | JobError.OutputTooLarge | JobError.JobFailed
+>()
+same<Req<ReturnType<typeof JobCoordinator.run>>, JobCoordinator.JobCoordinator>()
+same<Err<ReturnType<typeof JobCoordinator.startScoped>>, Failure<"start">>()
+same<Ok<ReturnType<typeof JobCoordinator.startScoped>>, JobId.JobId>()
+same<Req<ReturnType<typeof JobCoordinator.startScoped>>, JobCoordinator.JobCoordinator | Scope.Scope>()
+same<
+  Err<ReturnType<typeof JobCoordinator.stopAll>>,
+  Exclude<Failure<"stop">, JobError.JobNotFound | JobError.JobAlreadyEnded>
+>()
+same<Req<ReturnType<typeof JobCoordinator.stopAll>>, JobCoordinator.JobCoordinator>()
+same<Failure<"start">, JobError.StartError>()
+
 // The list is complete.
 same<
   keyof Jobs,

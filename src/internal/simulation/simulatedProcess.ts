@@ -12,19 +12,8 @@ import * as Schema from "effect/Schema"
 import { type Ended, type FatalSignal, Killed, Signal } from "../../JobStatus.ts"
 import type { OutputSource } from "../../Output.ts"
 import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
-
-/** Times are milliseconds since the start of the process, and never go back from one action to the next. */
-export type Action =
-  | { readonly _tag: "Write"; readonly at: number; readonly source: OutputSource; readonly bytes: Uint8Array }
-  | { readonly _tag: "End"; readonly at: number; readonly status: Ended }
-
-export interface Program {
-  readonly actions: ReadonlyArray<Action>
-  readonly ignores: ReadonlySet<Signal>
-  readonly escaped: boolean
-  readonly holdsPipes: boolean
-  readonly children: ReadonlyArray<Program>
-}
+import { canonical, isBefore, Member, type Program } from "./member.ts"
+import { SimulatedInput } from "./simulatedInput.ts"
 
 /** Everything a simulation asks of the world around it. */
 export interface World {
@@ -51,7 +40,8 @@ export class Simulation {
   }
 
   spawn(command: string, program: Program, hasInput: boolean, listener: ProcessListener): SimulatedProcess {
-    const group = new SimulatedProcess(this, command, hasInput, listener, this.nextPid)
+    const input = new SimulatedInput(hasInput, this.now)
+    const group = new SimulatedProcess(this, command, input, listener, this.nextPid)
     this.groups.add(group)
     this.enter(group, program)
     this.settle()
@@ -63,15 +53,19 @@ export class Simulation {
     this.groups.delete(group)
   }
 
+  get now(): number {
+    return this.world.clock.unsafeCurrentTimeMillis()
+  }
+
   /**
    * Lets everybody do what is due, in order of time; at one time output comes before ends, and then whoever started
    * first. Whatever changes a process calls this afterwards.
    */
   settle(): void {
-    const now = this.world.clock.unsafeCurrentTimeMillis()
+    const { now } = this
     let next = this.next()
     while (next !== undefined && next.at <= now) {
-      next.member.act()
+      next.act()
       next = this.next()
     }
     this.setAlarm(next?.at, now)
@@ -84,25 +78,21 @@ export class Simulation {
   }
 
   private enter(group: SimulatedProcess, program: Program): void {
-    group.members.add(new Member(this.nextPid, program, group, this.world.clock.unsafeCurrentTimeMillis()))
+    group.members.add(new Member(this.nextPid, program, group))
     this.world.record({ _tag: "Spawned", pid: this.nextPid, command: group.command })
     this.nextPid += 1
     for (const child of program.children) this.enter(group, child)
   }
 
-  private next(): { readonly at: number; readonly member: Member } | undefined {
-    let at = Infinity
-    let first: Member | undefined
+  private next(): Member["next"] {
+    let first: Member["next"]
     for (const group of this.groups) {
       for (const member of group.members) {
-        const due = member.due
-        if (due < at || (due === at && first?.isEnding === true && !member.isEnding)) {
-          at = due
-          first = member
-        }
+        const { next } = member
+        if (next !== undefined && isBefore(next, first)) first = next
       }
     }
-    return first === undefined ? undefined : { at, member: first }
+    return first
   }
 
   private setAlarm(at: number | undefined, now: number): void {
@@ -128,16 +118,22 @@ export class SimulatedProcess implements Process {
   readonly command: string
   /** Those alive, in the order of their start. */
   readonly members = new Set<Member>()
+  readonly input: SimulatedInput
   private readonly simulation: Simulation
   private readonly listener: ProcessListener
   private readonly pipes = { stdout: { paused: false, ended: false }, stderr: { paused: false, ended: false } }
   private readonly gone = Deferred.unsafeMake<void>(FiberId.none)
-  private inputIsOpen: boolean
 
-  constructor(simulation: Simulation, command: string, hasInput: boolean, listener: ProcessListener, pid: number) {
+  constructor(
+    simulation: Simulation,
+    command: string,
+    input: SimulatedInput,
+    listener: ProcessListener,
+    pid: number
+  ) {
     this.simulation = simulation
     this.command = command
-    this.inputIsOpen = hasInput
+    this.input = input
     this.listener = listener
     this.pid = pid
   }
@@ -172,14 +168,16 @@ export class SimulatedProcess implements Process {
     return this.change(() => this.closeOutput())
   }
 
-  writeInput(_bytes: Uint8Array): Effect.Effect<boolean> {
-    return Effect.sync(() => this.inputIsOpen)
+  writeInput(bytes: Uint8Array): Effect.Effect<boolean> {
+    return Effect.flatten(this.change(() => {
+      if (!this.input.isOpen) return Effect.succeed(false)
+      this.input.write(bytes, this.now)
+      return this.input.room
+    }))
   }
 
   get closeInput(): Effect.Effect<void> {
-    return Effect.sync(() => {
-      this.inputIsOpen = false
-    })
+    return this.change(() => this.input.end(this.now))
   }
 
   /** The scope closes: what is left of the group dies, and nothing stays open. */
@@ -188,6 +186,10 @@ export class SimulatedProcess implements Process {
       for (const member of this.group) this.end(member, new Killed({ signal: "SIGKILL" }))
       this.closeOutput()
     })
+  }
+
+  get now(): number {
+    return this.simulation.now
   }
 
   /** Whether a writer would have to wait. */
@@ -211,7 +213,7 @@ export class SimulatedProcess implements Process {
     // A process that exits closes its descriptors first.
     this.endOutput()
     if (member.pid === this.pid) {
-      this.inputIsOpen = false
+      this.input.close()
       this.listener.onExit(status, this.group.length === 0)
     }
     if (this.group.length === 0) Deferred.unsafeDone(this.gone, Effect.void)
@@ -253,77 +255,4 @@ export class SimulatedProcess implements Process {
   }
 }
 
-class Member {
-  readonly pid: number
-  readonly program: Program
-  private readonly group: SimulatedProcess
-  private readonly startedAt: number
-  private done = 0
-  private isStopped = false
-  private pending: ReadonlyArray<Signal> = []
-
-  constructor(pid: number, program: Program, group: SimulatedProcess, startedAt: number) {
-    this.pid = pid
-    this.program = program
-    this.group = group
-    this.startedAt = startedAt
-  }
-
-  /** When the next action is due, in milliseconds of the clock; `Infinity` while there is none that can happen. */
-  get due(): number {
-    const action = this.program.actions[this.done]
-    return action === undefined || this.isStopped || this.isBlockedBy(action) ? Infinity : this.startedAt + action.at
-  }
-
-  get isEnding(): boolean {
-    return this.program.actions[this.done]?._tag === "End"
-  }
-
-  act(): void {
-    const action = this.program.actions[this.done]
-    if (action === undefined) return
-    this.done += 1
-    if (action._tag === "End") return this.group.end(this, action.status)
-    if (this.program.holdsPipes) this.group.write(this, action.source, action.bytes)
-  }
-
-  receive(signal: Signal): void {
-    if (!this.group.members.has(this)) return
-    if (signal === "SIGCONT") return this.resume()
-    if (signal === "SIGSTOP") this.isStopped = true
-    else if (signal === "SIGKILL") this.group.end(this, new Killed({ signal }))
-    else if (this.program.ignores.has(signal) || harmless.has(signal)) return
-    else if (this.isStopped) this.pending = [...this.pending, signal]
-    else this.group.end(this, new Killed({ signal }))
-  }
-
-  private resume(): void {
-    const pending = this.pending
-    this.isStopped = false
-    this.pending = []
-    for (const signal of pending) this.receive(signal)
-  }
-
-  private isBlockedBy(action: Action): boolean {
-    return action._tag === "Write" && this.program.holdsPipes && this.group.isFull(action.source)
-  }
-}
-
-/**
- * Signals that by default do nothing to a job: the last three would stop it, but the kernel does not let a terminal
- * stop a process group that, as a job's, has no parent in its session.
- */
-const harmless: ReadonlySet<Signal> = new Set<Signal>([
-  "SIGCHLD",
-  "SIGURG",
-  "SIGWINCH",
-  "SIGTSTP",
-  "SIGTTIN",
-  "SIGTTOU"
-])
-
 const isSignal = Schema.is(Signal)
-
-/** Two signals have two names each; the operating system reports one of them. */
-export const canonical = (signal: Signal): Signal =>
-  signal === "SIGIOT" ? "SIGABRT" : signal === "SIGPOLL" ? "SIGIO" : signal
