@@ -160,5 +160,5 @@ while [ -d "$cgroup" ] && [ "$tries" -gt 0 ]; do
 done
 
 # A sweep that hangs goes too.
-[ "$swept" ] || kill -KILL "-$$"
+[ "$asked" ] && [ "$swept" ] || kill -KILL "-$$"
 `

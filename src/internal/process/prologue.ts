@@ -49,11 +49,12 @@ export const spawn = (
   tools = standard
 ): ChildProcess => {
   Program.check(program[0], options.cwd, options.env)
+  const prefix = unusedPrefix(Object.keys(options.env))
   const variables = Object.entries(options.env).map(([name, value], index): Variable => ({
     name,
     value,
     // The guardian looks for its mark by name.
-    alias: name.startsWith("JOBLIB_") && isIdentifier(name) ? name : `V${index}`
+    alias: name.startsWith("JOBLIB_") && isIdentifier(name) ? name : `${prefix}${index}`
   }))
   const { args, exports } = canSplit(tools.env) ? bySplitting(variables) : byExporting(variables)
   return spawnChild(tools.shell, [
@@ -76,6 +77,9 @@ interface Variable {
   /** The name by which it passes through the shell. */
   readonly alias: string
 }
+
+const unusedPrefix = (names: ReadonlyArray<string>, prefix = "V"): string =>
+  names.some((name) => name.startsWith(prefix)) ? unusedPrefix(names, `${prefix}_`) : prefix
 
 const isIdentifier = (name: string): boolean => /^[A-Za-z_]\w*$/.test(name)
 
