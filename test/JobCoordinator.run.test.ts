@@ -125,6 +125,16 @@ describe("run", () => {
       assert.isEmpty(yield* running)
     }).pipe(Effect.provide(simulated({ p: { output: [{ data: "x".repeat(11) }] } }))))
 
+  it.effect("makes a job wait that writes faster than its log can keep, and misses nothing", () =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.fork(JobCoordinator.run(p))
+      yield* TestClock.adjust("1 second")
+      assert.isTrue((yield* Fiber.join(fiber)).stdout === "x".repeat(1_000_000))
+    }).pipe(Effect.provide(simulated(
+      { p: { output: [{ at: "1 second", data: "x".repeat(1_000_000) }], end: { code: 0 } } },
+      { output: { maxBytesPerJob: 100_000 } }
+    ))))
+
   it.effect("stops a job whose output it may not read", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(JobCoordinator.run(p))

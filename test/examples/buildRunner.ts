@@ -2,7 +2,7 @@
  * A build runner: runs commands side by side, follows their lines with prefixes, and stops the rest when one fails.
  */
 import { Console, Data, Effect, Layer, Option, Stream } from "effect"
-import { JobCoordinator, type JobId, JobSpec, type JobStatus, NodeProcessSpawner, Output } from "../../src/index.ts"
+import { JobCoordinator, JobSpec, JobStatus, NodeProcessSpawner, Output } from "../../src/index.ts"
 
 /** Command lines of the shell, by name. */
 export type Steps = Readonly<Record<string, string>>
@@ -16,18 +16,13 @@ export class BuildFailed extends Data.TaggedError("BuildFailed")<{
 export const build = (steps: Steps, print: (line: string) => Effect.Effect<void> = Console.log) =>
   Effect.gen(function*() {
     const jobs = yield* JobCoordinator.JobCoordinator
+    const started = yield* Effect.forEach(Object.entries(steps), ([step, command]) =>
+      Effect.map(
+        JobCoordinator.startScoped(JobSpec.make({ command, shell: true, labels: { step } })),
+        (id) => ({ step, id })
+      ))
     // A job that has ended is not there to be stopped any more: that is no matter here.
-    const stop = (id: JobId.JobId) => Effect.ignore(jobs.stop(id))
-
-    const started = yield* Effect.forEach(
-      Object.entries(steps),
-      ([step, command]) =>
-        jobs.start(JobSpec.make({ command, shell: true, labels: { step } })).pipe(
-          Effect.map((id) => ({ step, id })),
-          Effect.acquireRelease(({ id }) => stop(id))
-        )
-    )
-    const stopAll = Effect.forEach(started, ({ id }) => stop(id), { concurrency: "unbounded", discard: true })
+    const stopAll = Effect.forEach(started, ({ id }) => Effect.ignore(jobs.stop(id)), { concurrency: "unbounded" })
 
     const failures = yield* Effect.forEach(started, ({ id, step }) =>
       Effect.gen(function*() {
@@ -36,7 +31,7 @@ export const build = (steps: Steps, print: (line: string) => Effect.Effect<void>
           Stream.runForEach(({ line }) => print(`[${step}] ${line}`))
         )
         const { status, stopReason } = yield* jobs.info(id)
-        if (status._tag === "Running" || status._tag === "Exited" && status.code === 0) return []
+        if (status._tag === "Running" || JobStatus.isSuccess(status)) return []
         if (Option.isSome(stopReason)) return []
         yield* stopAll
         return [new BuildFailed({ step, status })]
