@@ -392,7 +392,7 @@ export const suite = <E>(
           yield* process.signal("SIGSTOP")
           const before = memoryInUse()
           const answers = yield* Effect.replicateEffect(
-            Effect.suspend(() => Effect.timeoutOption(process.writeInput(Buffer.alloc(mebibyte, "a")), "20 millis")),
+            Effect.suspend(() => Effect.timeoutOption(process.writeInput(Buffer.from(bytes)), "20 millis")),
             30
           )
           const taken = answers.filter(Option.isSome).length

@@ -16,10 +16,7 @@ const importsOf = (file: string): ReadonlyArray<string> =>
     ([, path = ""]) => Path.join(Path.dirname(file), path)
   )
 
-/** Of the seam to the operating system. */
-const isOfProcesses = (circle: string): boolean => circle.includes("rocess")
-
-it("no circle of imports runs through what makes processes, not even one of types", () => {
+it("there is no circle of imports, not even one of types", () => {
   const circles: Array<string> = []
   const done = new Set<string>()
   const visit = (file: string, path: ReadonlyArray<string>) => {
@@ -30,5 +27,23 @@ it("no circle of imports runs through what makes processes, not even one of type
   }
   for (const file of files) visit(file, [])
   assert.isAbove(done.size, 30)
-  assert.deepStrictEqual(circles.filter(isOfProcesses), [])
+  assert.deepStrictEqual(circles, [])
+})
+
+it("a room imports from no room that imports from it, and nothing from what is above it", () => {
+  const room = (file: string) => file.startsWith("internal/") ? Path.dirname(file) : undefined
+  const rooms = new Map<string, Set<string>>()
+  for (const file of files) {
+    for (const next of importsOf(file)) {
+      const [from, to] = [room(file), room(next)]
+      if (from !== undefined && to !== undefined && from !== to) rooms.set(from, (rooms.get(from) ?? new Set()).add(to))
+    }
+  }
+  const mutual = Array.from(rooms).flatMap(([from, tos]) =>
+    Array.from(tos).filter((to) => rooms.get(to)?.has(from)).map((to) => `${from} <-> ${to}`)
+  )
+  assert.deepStrictEqual(mutual, [])
+  const above = files.filter((file) => room(file) !== undefined && room(file) !== "internal/cli")
+    .flatMap((file) => importsOf(file).filter((next) => /^(JobCoordinator|index|bin)\.ts$/.test(next)))
+  assert.deepStrictEqual(above, [])
 })

@@ -227,11 +227,11 @@ describe("JobSpec.limits", () => {
     )
 
     test(
-      "that lets no program start at all is an exit with 127, or a signal",
+      "that lets no program start at all is an exit with 126 or 127, or a signal",
       Effect.gen(function*() {
         for (const memory of [1, 1_000_000]) {
           const { end } = yield* run({ ...programs.succeeds, limits: { memory } })
-          expect(end?._tag === "Killed" ? 127 : end?.code).toBe(127)
+          expect([126, 127]).toContain(end?._tag === "Killed" ? 127 : end?.code)
         }
       })
     )

@@ -15,7 +15,6 @@ export class NodeProcess implements Process {
   readonly group: Group
   private readonly child: ChildProcess
   private readonly listener: ProcessListener
-  private writing: Effect.Semaphore | undefined
   private held = 0
 
   constructor(child: ChildProcess, group: Group, listener: ProcessListener) {
@@ -23,7 +22,8 @@ export class NodeProcess implements Process {
     this.group = group
     this.listener = listener
     child.on("exit", (code, signal) => this.onExit(code, signal))
-    child.stdin?.on("error", ignore)
+    // Any number of writers may wait for room.
+    child.stdin?.on("error", ignore).setMaxListeners(0)
     this.read("stdout", child.stdout)
     this.read("stderr", child.stderr)
   }
@@ -58,18 +58,14 @@ export class NodeProcess implements Process {
     return Effect.zipRight(Effect.zipRight(nextTurn, nextTurn), Effect.sync(() => this.closeOutput()))
   }
 
-  /** One write after the other waits for room, and is given to Node, which keeps it even if its caller leaves, only then. */
+  /** Waits for room first: what Node was given is sent, even if its caller leaves. */
   writeInput(bytes: Uint8Array): Effect.Effect<boolean> {
-    const { stdin } = this.child
-    if (stdin === null) return Effect.succeed(false)
-    this.writing ??= Effect.unsafeMakeSemaphore(1)
-    return this.writing.withPermits(1)(Effect.zipRight(
-      awaitRoom(stdin),
-      Effect.async<boolean>((resume) => {
-        if (!stdin.writable) return resume(Effect.succeed(false))
-        stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
-      })
-    ))
+    return Effect.async((resume) => {
+      const { stdin } = this.child
+      if (stdin === null || !stdin.writable) return resume(Effect.succeed(false))
+      if (stdin.writableNeedDrain) return whenDrained(stdin, () => resume(this.writeInput(bytes)))
+      stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
+    })
   }
 
   get closeInput(): Effect.Effect<void> {
@@ -131,22 +127,20 @@ export class NodeProcess implements Process {
   }
 }
 
-/** Until Node has passed on what it was given, or never will. */
-const awaitRoom = (stream: Writable): Effect.Effect<void> =>
-  Effect.async((resume) => {
-    if (!stream.writable || !stream.writableNeedDrain) return resume(Effect.void)
-    const done = () => {
-      stop()
-      resume(Effect.void)
-    }
-    const stop = () => {
-      stream.off("drain", done)
-      stream.off("close", done)
-    }
-    stream.on("drain", done)
-    stream.on("close", done)
-    return Effect.sync(stop)
-  })
+/** Calls once there is room again, or the stream is closed; the effect takes that back. */
+const whenDrained = (stream: Writable, call: () => void): Effect.Effect<void> => {
+  const done = () => {
+    forget()
+    call()
+  }
+  const forget = () => {
+    stream.off("drain", done)
+    stream.off("close", done)
+  }
+  stream.on("drain", done)
+  stream.on("close", done)
+  return Effect.sync(forget)
+}
 
 const isOpen = (stream: Readable | null): boolean => stream !== null && !stream.readableEnded && !stream.destroyed
 

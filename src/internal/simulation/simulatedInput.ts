@@ -25,6 +25,10 @@ export class SimulatedInput {
     return this.hasWriter && this.hasReader
   }
 
+  get hasRoom(): boolean {
+    return this.size < capacity
+  }
+
   get isEmpty(): boolean {
     return this.size === 0
   }
@@ -44,7 +48,7 @@ export class SimulatedInput {
   /** Waits until there is room for more; `false`: there is no reader any more. */
   get room(): Effect.Effect<boolean> {
     return Effect.async((resume) => {
-      if (this.size < capacity) return resume(Effect.succeed(true))
+      if (this.hasRoom) return resume(Effect.succeed(true))
       const writer = (taken: boolean) => resume(Effect.succeed(taken))
       this.writers.add(writer)
       return Effect.sync(() => this.writers.delete(writer))

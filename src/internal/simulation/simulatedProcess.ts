@@ -168,9 +168,13 @@ export class SimulatedProcess implements Process {
     return this.change(() => this.closeOutput())
   }
 
+  /** Waits for room, writes, and waits until there is room for more. */
   writeInput(bytes: Uint8Array): Effect.Effect<boolean> {
     return Effect.flatten(this.change(() => {
       if (!this.input.isOpen) return Effect.succeed(false)
+      if (!this.input.hasRoom) {
+        return Effect.flatMap(this.input.room, (open) => open ? this.writeInput(bytes) : Effect.succeed(false))
+      }
       this.input.write(bytes, this.now)
       return this.input.room
     }))

@@ -8,17 +8,17 @@ import type { Worker } from "./worker.ts"
 
 export const sink = (worker: Worker): Sink.Sink<void, Uint8Array, never, InputClosed | JobAlreadyEnded> =>
   Sink.unwrap(Effect.as(
-    whileOpen(worker, Effect.succeed(worker.spec.stdin === "pipe")),
-    Sink.forEach((bytes: Uint8Array) => whileOpen(worker, worker.process.writeInput(bytes))).pipe(
+    expect(worker, Effect.sync(() => worker.spec.stdin === "pipe" && worker.state.endedAt === undefined)),
+    Sink.forEach((bytes: Uint8Array) => expect(worker, worker.process.writeInput(bytes))).pipe(
       Sink.mapEffect(() => worker.process.closeInput)
     )
   ))
 
-const whileOpen = (
-  worker: Worker,
-  isOpen: Effect.Effect<boolean>
-): Effect.Effect<void, InputClosed | JobAlreadyEnded> =>
-  Effect.flatMap(isOpen, (open): Effect.Effect<void, InputClosed | JobAlreadyEnded> => {
-    if (worker.state.endedAt !== undefined) return new JobAlreadyEnded({ id: worker.id })
-    return open ? Effect.void : new InputClosed({ id: worker.id })
+/** What was taken was taken, even if the job has ended because of it. */
+const expect = (worker: Worker, isTaken: Effect.Effect<boolean>): Effect.Effect<void, InputClosed | JobAlreadyEnded> =>
+  Effect.flatMap(isTaken, (taken): Effect.Effect<void, InputClosed | JobAlreadyEnded> => {
+    if (taken) return Effect.void
+    return worker.state.endedAt === undefined
+      ? new InputClosed({ id: worker.id })
+      : new JobAlreadyEnded({ id: worker.id })
   })
