@@ -249,10 +249,13 @@ export interface RunOptions {
  * @category models
  */
 export interface RunResult {
+  /** The job, which stays in the table for its retention. */
   readonly id: JobId
   /** `Exited` with code 0. */
   readonly status: Ended
+  /** All that it wrote to standard output. */
   readonly stdout: string
+  /** All that it wrote to standard error. */
   readonly stderr: string
 }
 
@@ -369,7 +372,9 @@ export const startScoped = (
  * @category models
  */
 export interface Stopped {
+  /** The job. */
   readonly id: JobId
+  /** How it ended. */
   readonly status: Ended
 }
 

@@ -373,6 +373,7 @@ export class CgroupError extends Schema.TaggedError<CgroupError>("joblib/CgroupE
  * @category errors
  */
 export class JobFailed extends Schema.TaggedError<JobFailed>("joblib/JobFailed")("JobFailed", {
+  /** The job, which stays in the table for its retention. */
   id: JobId,
   status: Ended,
   stopReason: Schema.Option(StopReason),

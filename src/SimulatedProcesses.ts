@@ -51,20 +51,23 @@ export interface Script {
 }
 
 /**
-/**
  * What a process does about something that comes to it: output first, then its end, if it has one. An `at` says how long
  * after that.
  *
  * @since 0.2.0
  * @category models
  */
-export type Reaction = Pick<Script, "output" | "end">
+export interface Reaction {
+  /** What it writes then. Default: nothing. */
+  readonly output?: ReadonlyArray<Write> | undefined
+  /** How it leaves then. Default: it goes on. */
+  readonly end?: End | undefined
+}
 
 /**
  * Something written to one of the pipes, no sooner than `at` after the start of the process. `source` is `"stdout"` by
  * default. `data` that is text is written as UTF-8. It is read in pieces of 64 KiB at most. The pipes have no room of
- * their own: when their reader pauses, the process waits with what
- * it has yet to write, and with all that comes after it.
+ * their own: when their reader pauses, the process waits with what it has yet to write, and with all that comes after it.
  *
  * @since 0.1.0
  * @category models
