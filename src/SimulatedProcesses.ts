@@ -175,7 +175,13 @@ export const layer = (
         Effect.acquireRelease(
           Effect.map(
             programOf(scripts, spec),
-            (program) => simulation.spawn(spec.command, program, spec.stdin === "pipe", listener)
+            (program) =>
+              simulation.spawn(
+                spec.command,
+                spec.stderr === "stdout" ? joinErrors(program) : program,
+                spec.stdin === "pipe",
+                listener
+              )
           ),
           (process) => process.release
         )
@@ -216,6 +222,13 @@ const toProgram = (script: Child, parentEscaped: boolean): Program => {
       .map((child) => toProgram(child, escaped))
   }
 }
+
+/** All of it writes to one pipe. */
+const joinErrors = (program: Program): Program => ({
+  ...program,
+  actions: program.actions.map((action) => action._tag === "Write" ? { ...action, source: "stdout" } : action),
+  children: program.children.map(joinErrors)
+})
 
 const toActions = (script: Script): ReadonlyArray<Action> => {
   const actions: Array<Action> = []

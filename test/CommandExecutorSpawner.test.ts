@@ -26,6 +26,7 @@ suite("ProcessSpawner.layerCommandExecutor", layer, programs, {
   input: "delivered",
   pipes: "roomy",
   limits: "refused",
+  joins: false,
   kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
 })
 

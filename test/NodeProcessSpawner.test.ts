@@ -28,6 +28,7 @@ for (const transport of ["pipe", "socket"] as const) {
     input: "delivered",
     pipes: "roomy",
     limits: "set",
+    joins: true,
     kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
   })
 }

@@ -50,5 +50,6 @@ suite("SimulatedProcesses", layer, {
   input: "discarded",
   pipes: "tight",
   limits: "ignored",
+  joins: true,
   kill: () => {}
 })

@@ -29,6 +29,9 @@ export const spawn = (
     if (spec.limits !== undefined) {
       return yield* new InvalidJobSpec({ field: "limits", reason: "cannot be set through a CommandExecutor" })
     }
+    if (spec.stderr === "stdout") {
+      return yield* new InvalidJobSpec({ field: "stderr", reason: "has a pipe of its own through a CommandExecutor" })
+    }
     const scope = yield* Scope.make()
     const process = yield* executor.start(toCommand(spec)).pipe(
       Scope.extend(scope),
