@@ -142,6 +142,10 @@ const OutputPolicy = Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, 
  * - `env`: variables to set, or with `null` to unset; `extendEnv` (default `true`): on top of the host's.
  * - `shell` (default `false`): run `command` and `args`, joined by spaces, as a line of `/bin/sh`, or of the shell named.
  * - `stdin` (default `"ignore"`): `/dev/null`, or a `"pipe"` that `JobCoordinator.input` writes to.
+ * - `stderr`: a `"pipe"` of its own (the default), or that of `"stdout"`, as with `2>&1`: all is one source then, in the
+ *   order in which it was written.
+ * - `transport`: how bytes come from and to the job: by a `"pipe"` (the default), as from a shell, so that `> /dev/stderr`
+ *   and `cat /dev/stdin` work, or by a `"socket"`, as Node does it, which is faster for bulk and slower for lines.
  * - `timeout`: stop the job after so long; default: never.
  * - `stop`: how to stop it.
  * - `drainTimeout`: how long to read on when something that left the process group still holds a pipe; default:
@@ -175,6 +179,18 @@ export const JobSpec = Schema.Struct({
       message: () => ({ message: "must be \"ignore\" or \"pipe\"", override: true })
     }),
     { default: () => "ignore" }
+  ),
+  stderr: Schema.optionalWith(
+    Schema.Literal("pipe", "stdout").annotations({
+      message: () => ({ message: "must be \"pipe\" or \"stdout\"", override: true })
+    }),
+    { exact: true }
+  ),
+  transport: Schema.optionalWith(
+    Schema.Literal("pipe", "socket").annotations({
+      message: () => ({ message: "must be \"pipe\" or \"socket\"", override: true })
+    }),
+    { exact: true }
   ),
   timeout: Schema.optionalWith(Time, { exact: true }),
   stop: Schema.optionalWith(StopPolicy, { exact: true }),
@@ -210,6 +226,8 @@ export interface Options {
   readonly extendEnv?: boolean | undefined
   readonly shell?: boolean | string | undefined
   readonly stdin?: "ignore" | "pipe" | undefined
+  readonly stderr?: "pipe" | "stdout" | undefined
+  readonly transport?: "pipe" | "socket" | undefined
   readonly timeout?: Duration.DurationInput | undefined
   readonly stop?: {
     readonly signal?: Signal | undefined

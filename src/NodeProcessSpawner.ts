@@ -15,6 +15,9 @@ import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
  * guardian, one small helper process, ends all groups should the host die; without it (`JobConfig.guardian: "off"`,
  * when it is lost, or where `/bin/sh` is missing or unable) `guarantee` is `"leader"` instead of `"group"`.
  *
+ * Jobs get pipes of the kernel, where Node would give them sockets; a small shell makes them, on Linux. Elsewhere, and where
+ * it cannot (for want of `/proc`, or of a `/bin/sh` that has pipes for here-documents), they get sockets.
+ *
  * Node does not tell of a death by a real-time signal (SIGRTMIN to SIGRTMAX): it shows as `Exited` with code 0, though it
  * is no success.
  *

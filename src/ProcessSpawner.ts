@@ -107,7 +107,7 @@ export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<Process
  *
  * - Only the end of the process that was started is watched: its group counts as gone when it is reaped, and what it
  *   leaves behind is left alone (`guarantee` is `"leader"`). Nothing ends the jobs of a host that died.
- * - `limits` are an `InvalidJobSpec`.
+ * - `limits` and `stderr: "stdout"` are an `InvalidJobSpec`; `transport` is the executor's.
  * - The signal that killed a process is taken from the text of the executor's error; it is `"UNKNOWN"` if
  *   none is named there.
  * - A directory that may not be entered is `PermissionDenied`.

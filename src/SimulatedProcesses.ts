@@ -211,7 +211,7 @@ export const layer = (
         Effect.acquireRelease(
           Effect.map(
             programOf(scripts, spec),
-            (program) => simulation.spawn(spec.command, program, spec.stdin === "pipe", listener)
+            (program) => simulation.spawn(spec, program, listener)
           ),
           (process) => process.release
         )

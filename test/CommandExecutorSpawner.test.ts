@@ -25,6 +25,7 @@ suite("ProcessSpawner.layerCommandExecutor", layer, programs, {
   guarantee: "leader",
   pipes: "roomy",
   limits: "refused",
+  joins: false,
   kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
 })
 

@@ -31,6 +31,9 @@ export const spawn = (executor: CommandExecutor.CommandExecutor, spec: JobSpec.J
     if (spec.limits !== undefined) {
       return yield* new InvalidJobSpec({ field: "limits", reason: "cannot be set through a CommandExecutor" })
     }
+    if (spec.stderr === "stdout") {
+      return yield* new InvalidJobSpec({ field: "stderr", reason: "has a pipe of its own through a CommandExecutor" })
+    }
     const isExtended = spec.extendEnv && !Object.values(spec.env).includes(null)
     if (!isExtended && !("extendEnv" in Command.make(spec.command))) {
       const reason = "@effect/platform before 0.97.2 always extends the host's environment"
