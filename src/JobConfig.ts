@@ -44,7 +44,9 @@ export interface Settings {
   }
   /**
    * Bytes of output kept in memory for one job, and over all jobs; the oldest that nobody waits for leave first. What
-   * was read last is always kept (64 KiB at most). Default: 16 MiB, 256 MiB.
+   * was read last is always kept (64 KiB at most). What small pieces cost in memory besides their bytes counts as well:
+   * in full over all jobs, and for one job as soon as it is more than a quarter of its bound and 256 KiB. Default: 16 MiB,
+   * 256 MiB.
    */
   readonly output: {
     readonly maxBytesPerJob: number
