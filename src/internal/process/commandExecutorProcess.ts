@@ -165,8 +165,9 @@ const toEnded = (exit: Exit.Exit<number, unknown>): Ended =>
     ? new Exited({ code: exit.value >>> 0 })
     : new Killed({ signal: Option.getOrElse(signalIn(String(Cause.squash(exit.cause))), () => "UNKNOWN" as const) })
 
+/** The message begins with the command line, which may name signals too. */
 const signalIn = (message: string): Option.Option<Signal> =>
   Option.flatMap(
-    Option.fromNullable(/SIG[A-Z0-9]+/.exec(message)),
-    ([name]) => Schema.decodeUnknownOption(Signal)(name)
+    Option.fromNullable(message.match(/SIG[A-Z0-9]+/g)?.at(-1)),
+    (name) => Schema.decodeUnknownOption(Signal)(name)
   )
