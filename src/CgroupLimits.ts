@@ -1,5 +1,5 @@
 /**
- * Processes in control groups of their own, for Node on Linux where a cgroup (version 2) is delegated to us.
+ * Jobs in control groups of their own, for Node on Linux where a cgroup (version 2) is delegated to the host.
  *
  * @since 0.1.0
  */
@@ -13,31 +13,32 @@ import type { CgroupError } from "./JobError.ts"
 import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 
 /**
- * Limits on what the processes of one job use together.
+ * Limits on what the processes of each job use together.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Options {
-  /** The cgroup that is delegated to us, as a path below the mount point. Default: the one this process is in. */
+  /** The delegated cgroup, as a path in the file system. Default: the cgroup of this process. */
   readonly directory?: string | undefined
-  /** Memory in bytes (`memory.max`): a job that needs more loses a process to SIGKILL. Default: no limit. */
+  /** Memory in bytes (`memory.max`). If a job needs more, one of its processes gets SIGKILL. Default: no limit. */
   readonly memory?: number | undefined
-  /** CPUs, of which 0.5 is one for half of the time (`cpu.max`): a job that wants more waits. Default: no limit. */
+  /** CPUs (`cpu.max`): 0.5 is one CPU for half of the time. A job that wants more waits. Default: no limit. */
   readonly cpuShare?: number | undefined
-  /** Processes and threads (`pids.max`): a job that wants more cannot fork. Default: no limit. */
+  /** Processes and threads (`pids.max`). A job that wants more cannot fork. Default: no limit. */
   readonly processes?: number | undefined
 }
 
 /**
- * As `NodeProcessSpawner.layer`, with each job in a cgroup of its own below the delegated one: signals reach also what has
- * left the process group, SIGKILL is that of the cgroup, which none can escape by forking, and a job is gone when its
- * cgroup is empty. `guarantee` is therefore `"tree"` as long as there is a guardian. No cgroup is left behind.
+ * As `NodeProcessSpawner.layer`, with each job in a cgroup of its own below the delegated one. Signals also reach
+ * processes that have left the process group. SIGKILL is that of the cgroup, which no process can escape by forking. A
+ * job is gone when its cgroup is empty. So `guarantee` is `"tree"` as long as there is a guardian. No cgroup is left
+ * behind.
  *
- * A job's process moves there before it becomes the program, as it sets its `JobSpec.limits`: see there for what that
- * means for start errors. It takes Linux 5.14. Controllers that are not enabled yet for the cgroups within the delegated
- * one are enabled there, which the kernel refuses if processes live in it: have it delegated with a sub-cgroup for the
- * host (`DelegateSubgroup=` of systemd), and name it here.
+ * A job's leader moves there before it becomes the program. This has the same effect on start errors as
+ * `JobSpec.limits`. Linux 5.14 or newer is needed. The layer enables the controllers that it needs for the cgroups
+ * within the delegated one. The kernel refuses that if processes live in the delegated cgroup: have it delegated with a
+ * sub-cgroup for the host (`DelegateSubgroup=` of systemd), and name it as `directory`.
  *
  * @example
  * import { CgroupLimits, JobCoordinator } from "effect-joblib"

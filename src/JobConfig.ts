@@ -22,42 +22,44 @@ import { Signal } from "./JobStatus.ts"
  * @category models
  */
 export interface Settings {
-  /** Requests that wait in the mailbox of an actor; beyond them callers wait. Default: 1024. */
+  /** How many requests fit in the mailbox of an actor. When it is full, callers wait. Default: 1024. */
   readonly mailboxCapacity: number
-  /** Jobs that run at once; more fail with `JobLimitReached`. Default: no limit. */
+  /** How many jobs may run at once. Beyond that, `start` fails with `JobLimitReached`. Default: no limit. */
   readonly maxRunning: number
-  /** Subscribers to output over all jobs; more fail with `SubscriberLimitReached`. Default: 65,536. */
+  /**
+   * How many readers of output there may be over all jobs. More fail with `SubscriberLimitReached`. Default: 65,536.
+   */
   readonly maxSubscribers: number
-  /** Subscribers to the output of one job; more fail with `SubscriberLimitReached`. Default: 4,096. */
+  /** How many readers of one job's output there may be. More fail with `SubscriberLimitReached`. Default: 4,096. */
   readonly maxSubscribersPerJob: number
-  /** How jobs are stopped whose spec does not say. Default: SIGTERM, and SIGKILL 5 seconds later. */
+  /** How a job is stopped if its spec does not say. Default: SIGTERM, and a grace period of 5 seconds. */
   readonly stop: {
     readonly signal: Signal
     readonly gracePeriod: Duration.Duration
   }
-  /** How long to read on from a pipe that something outside the job's process group still holds. Default: 1 second. */
+  /** How long to read on from a pipe that a process outside the job's process group still holds. Default: 1 second. */
   readonly drainTimeout: Duration.Duration
-  /** How long ended jobs stay, and at most how many; the oldest leave first. Default: 1 hour, 1000. */
+  /** How long ended jobs stay in the table, and how many at most. The oldest leave first. Default: 1 hour, 1000. */
   readonly retention: {
     readonly timeToLive: Duration.Duration
     readonly maxEnded: number
   }
   /**
-   * Bytes of output kept in memory for one job, and over all jobs; the oldest that nobody waits for leave first. What
-   * was read last is always kept (64 KiB at most). What small pieces cost in memory besides their bytes counts as well:
-   * in full over all jobs, and for one job as soon as it is more than a quarter of its bound and 256 KiB. Default: 16 MiB,
-   * 256 MiB.
+   * Bytes of output kept in memory for one job, and over all jobs. The oldest leave first, except those that a reader
+   * with `whenBehind: "block"` has not had. What was read from a job last is always kept (64 KiB at most). What small
+   * pieces cost in memory besides their bytes counts as well: in full over all jobs, and for one job as soon as it is
+   * more than a quarter of its bound and 256 KiB. Default: 16 MiB, 256 MiB.
    */
   readonly output: {
     readonly maxBytesPerJob: number
     readonly maxBytes: number
   }
-  /** Whether a helper process ends the jobs of a host that died. Default: `"on"`. */
+  /** Whether a helper process, the guardian, ends the jobs of a host that died. Default: `"on"`. */
   readonly guardian: "on" | "off"
 }
 
 /**
- * Some of the `Settings`. Times are written in any way that Effect knows.
+ * Some of the `Settings`. A time is any `Duration.DurationInput`, such as `"5 seconds"`.
  *
  * @since 0.1.0
  * @category models
@@ -84,7 +86,7 @@ export interface PartialSettings {
 }
 
 /**
- * The settings of a coordinator that is told nothing else.
+ * The default settings.
  *
  * @since 0.1.0
  * @category constructors
@@ -112,8 +114,8 @@ const numberOr = (n: unknown, otherwise: number, least: number): number =>
   typeof n !== "number" || Number.isNaN(n) ? otherwise : Math.max(least, Math.floor(n))
 
 /**
- * The settings, the defaults standing for what is absent, and for what is no signal, no duration (`NaN`, a negative one)
- * or no number. Numbers are rounded down, and what is less than none counts as none (a mailbox has room for one at least).
+ * The settings, with defaults for what is absent or invalid: an unknown signal, `NaN`, a negative duration. Numbers are
+ * rounded down, and a negative number counts as 0. A mailbox has room for at least one request.
  *
  * @since 0.1.0
  * @category constructors
@@ -140,7 +142,7 @@ export const make = (partial: PartialSettings): Settings => ({
 })
 
 /**
- * The settings in use where a coordinator or a spawner is built. Nothing needs to be provided: the defaults are there.
+ * The settings that a coordinator or a spawner reads when it is built. Unless they are provided, the defaults apply.
  *
  * @since 0.1.0
  * @category models
@@ -150,7 +152,7 @@ export class JobConfig extends Context.Reference<JobConfig>()("joblib/JobConfig"
 }) {}
 
 /**
- * The defaults, changed in places. Provide it to the layers that read it.
+ * The defaults with some settings changed. Provide it to the layers that read it.
  *
  * @example
  * import { JobConfig, JobCoordinator, NodeProcessSpawner } from "effect-joblib"
@@ -190,8 +192,8 @@ const duration = (name: string) =>
     ))
 
 /**
- * The settings as the environment (any `ConfigProvider`) says: each has the path of its field in upper snake case behind
- * `JOBLIB_`, such as `JOBLIB_MAX_RUNNING=8` or `JOBLIB_STOP_GRACE_PERIOD="30 seconds"`.
+ * The settings from the environment, or from any other `ConfigProvider`. The name of a setting is `JOBLIB_` and the
+ * path of its field in upper snake case, such as `JOBLIB_MAX_RUNNING=8` or `JOBLIB_STOP_GRACE_PERIOD="30 seconds"`.
  *
  * @since 0.1.0
  * @category constructors
@@ -221,7 +223,7 @@ export const config: Config.Config<Settings> = Config.map(
 )
 
 /**
- * The settings as the environment says; see `config`.
+ * The settings from the environment; see `config`.
  *
  * @since 0.1.0
  * @category layers

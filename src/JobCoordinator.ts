@@ -45,20 +45,20 @@ import { layerMemory, type OutputStore } from "./OutputStore.ts"
 import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 
 /**
- * How to stop a job; what is absent is as its spec says, or else as `JobConfig.stop` says.
+ * How to stop a job. What is absent comes from the job's spec, or else from `JobConfig.stop`.
  *
  * @since 0.1.0
  * @category models
  */
 export interface StopOptions {
-  /** Sent first, to every process of the job's group. SIGKILL stops it at once. */
+  /** The first signal, to every process of the job's process group. SIGKILL ends the job at once. */
   readonly signal?: Signal | undefined
-  /** How long the job has before it gets SIGKILL. */
+  /** The grace period: how long the job has before it gets SIGKILL. */
   readonly gracePeriod?: Duration.DurationInput | undefined
 }
 
 /**
- * Which jobs to list. A job is listed if it meets everything that is given.
+ * Which jobs to list or to stop: those that meet everything that is given.
  *
  * @since 0.1.0
  * @category models
@@ -71,7 +71,7 @@ export interface ListFilter {
 }
 
 /**
- * What can go wrong with a subscription to output.
+ * Every way in which reading output can fail.
  *
  * @since 0.1.0
  * @category errors
@@ -84,8 +84,8 @@ export type OutputError =
   | CoordinatorStopped
 
 /**
- * What a coordinator does. Any number of fibers may call it at once. When its layer closes, all jobs are stopped, and
- * calls that cannot be answered any more fail with `CoordinatorStopped`.
+ * What a coordinator does. Any number of fibers may call it at once. When its layer closes, all jobs are stopped. Calls
+ * that wait for a job get its true end, and every other call fails with `CoordinatorStopped`.
  *
  * @since 0.2.0
  * @category models
@@ -94,35 +94,42 @@ export interface Service {
   /** What a stop, a close and the host's death surely end; see `ProcessSpawner.Guarantee`. */
   readonly guarantee: Guarantee
   /**
-   * Starts a job. The id comes back once the operating system has accepted the process: a program that starts and then
-   * fails is not an error of `start`. A caller that is interrupted leaves no process behind.
+   * Starts a job. The id comes back once the operating system has accepted the process. A program that starts and then
+   * fails is not an error of `start`. A `start` that is interrupted leaves no process behind.
    */
   readonly start: (
     job: JobSpec.JobSpec | Command.Command
   ) => Effect.Effect<JobId, JobStartError | InvalidJobSpec | JobLimitReached | CoordinatorStopped>
   /**
-   * Stops a job and waits for its end: the signal to its whole process group, then, a grace period later, SIGKILL. Of
-   * several calls each can only make the stop harsher. It goes on if its caller is interrupted.
+   * Stops a job and waits for its end. Its whole process group gets the signal, and SIGKILL when the grace period is
+   * over. A job has one stop: each further call can only make it harsher. The stop goes on if its caller is
+   * interrupted.
    */
   readonly stop: (
     id: JobId,
     options?: StopOptions
   ) => Effect.Effect<Ended, JobNotFound | JobAlreadyEnded | CoordinatorStopped>
-  /** What the job is doing. It shows `Exited` or `Killed` as soon as the job's first process has been reaped. */
+  /** What the job is doing. It is `Exited` or `Killed` as soon as the leader of its process group has been reaped. */
   readonly status: (id: JobId) => Effect.Effect<JobStatus, JobNotFound | CoordinatorStopped>
-  /** Waits for the job's end: nothing of its process group is left alive, and its output is complete. */
+  /**
+   * Waits for the job's end: nothing of its process group is alive, and its output is complete. A store of output has
+   * all of it then, unless it has failed.
+   */
   readonly wait: (id: JobId) => Effect.Effect<Ended, JobNotFound | CoordinatorStopped>
   /** All that is known of the job. */
   readonly info: (id: JobId) => Effect.Effect<JobInfo, JobNotFound | CoordinatorStopped>
   /** The jobs of the table, in the order of their starts. */
   readonly list: (filter?: ListFilter) => Effect.Effect<ReadonlyArray<JobInfo>, CoordinatorStopped>
-  /** Removes an ended job and its output from the table. Who is reading its output reads on to the end. */
+  /** Removes an ended job and its output from the table. A reader of its output reads on to the end. */
   readonly remove: (id: JobId) => Effect.Effect<void, JobNotFound | JobStillRunning | CoordinatorStopped>
-  /** The job's output from its first byte, and on until the job has ended and everything was delivered. */
+  /**
+   * The job's output. Unless `options` say otherwise, it begins with the first byte, and ends when the job has ended
+   * and everything has been delivered.
+   */
   readonly output: (id: JobId, options?: Options) => Stream.Stream<OutputChunk, OutputError>
   /**
-   * The same without a `Stream`, for those who have thousands: each run of the inner effect gives what came since the
-   * last, and fails with `None` at the end.
+   * The same without a `Stream`, which costs less where there are thousands of readers. Each run of the inner effect
+   * gives what has come since the last, 256 KiB at most, and fails with `None` at the end.
    */
   readonly pull: (
     id: JobId,
@@ -137,16 +144,16 @@ export interface Service {
   /** The bytes of standard error. */
   readonly stderr: (id: JobId, options?: SourceOptions) => Stream.Stream<Uint8Array, OutputError>
   /**
-   * Writes to the standard input of a job whose spec says `stdin: "pipe"`, as fast as the job reads. The input is closed
-   * when the stream that runs into the sink ends; if that stream fails or is interrupted, the input stays open. Several
-   * writers interleave by chunk.
+   * A sink for the standard input of a job whose spec says `stdin: "pipe"`. It takes bytes as fast as the job reads
+   * them. The input is closed when the stream that runs into the sink ends. If that stream fails or is interrupted, the
+   * input stays open, so a stream that ends with a failure writes without closing. Several writers interleave by chunk.
    */
   readonly input: (
     id: JobId
   ) => Sink.Sink<void, Uint8Array, never, JobNotFound | JobAlreadyEnded | InputClosed | CoordinatorStopped>
   /**
-   * First a `JobStarted` for each job of the table, as it is now, in the order of their starts; then every change. A
-   * listener that is more than 16,384 events behind fails with `EventsMissed`; the stream ends with the coordinator.
+   * First a `JobStarted` for each job of the table, as it is now, in the order of their starts. Then every change. A
+   * reader that is more than 16,384 events behind fails with `EventsMissed`. The stream ends with the coordinator.
    */
   readonly events: Stream.Stream<JobEvent, EventsMissed | CoordinatorStopped>
 }
@@ -209,8 +216,8 @@ const stopOptions = (options?: StopOptions) => ({
 })
 
 /**
- * A coordinator whose output is kept where an `OutputStore` says. When the layer closes, all jobs are stopped together,
- * within the longest of their grace periods.
+ * A coordinator that keeps output in an `OutputStore`. When the layer closes, all jobs are stopped together. That takes
+ * the longest of their grace periods, `drainTimeout` and a second at most.
  *
  * @since 0.1.0
  * @category layers
@@ -222,7 +229,7 @@ export const layerWithStore: Layer.Layer<JobCoordinator, never, ProcessSpawner |
 
 /**
  * A coordinator that keeps output in memory, as much of it as `JobConfig.output` says. When the layer closes, all jobs
- * are stopped together, within the longest of their grace periods.
+ * are stopped together. That takes the longest of their grace periods, `drainTimeout` and a second at most.
  *
  * @since 0.1.0
  * @category layers
@@ -230,15 +237,15 @@ export const layerWithStore: Layer.Layer<JobCoordinator, never, ProcessSpawner |
 export const layer: Layer.Layer<JobCoordinator, never, ProcessSpawner> = Layer.provide(layerWithStore, layerMemory)
 
 /**
- * What `run` keeps.
+ * How much output `run` takes, and how it decodes it.
  *
  * @since 0.2.0
  * @category models
  */
 export interface RunOptions {
-  /** How many bytes of output there may be, both sources together. Default: 16 MiB. */
+  /** The most bytes of output there may be, both sources together. Default: 16 MiB. */
   readonly maxBytes?: number | undefined
-  /** How they are decoded. Default: `"utf-8"`. */
+  /** The encoding of the output. Default: `"utf-8"`. */
   readonly encoding?: Encoding | undefined
 }
 
@@ -253,24 +260,25 @@ export interface RunResult {
   readonly id: JobId
   /** `Exited` with code 0. */
   readonly status: Ended
-  /** All that it wrote to standard output. */
+  /** Everything that it wrote to standard output. */
   readonly stdout: string
-  /** All that it wrote to standard error. */
+  /** Everything that it wrote to standard error. */
   readonly stderr: string
 }
 
 /**
- * Runs a job to its end: starts it, collects its output, waits. Whatever comes of it, the job has ended: one that is
- * interrupted, or whose output cannot be read, is stopped as its spec says.
+ * Runs a job to its end: starts it, collects its output, and waits. No job is left running: if `run` is interrupted, or
+ * the output cannot be read, the job is stopped as its spec says.
  *
- * - `JobFailed`: it did not exit with code 0; the error has its status, why it was stopped, and the end of its
- *   standard error. A caller who wants another end to be a success starts, collects and waits.
- * - `OutputTooLarge`: it wrote more than `maxBytes`. `OutputEvicted`: it wrote more than its spec's `output.maxBytes`
- *   before anybody could read. Otherwise the log waits for this reader, however small it is.
+ * - `JobFailed`: it did not exit with code 0. The error has its status, why it was stopped, and the end of its standard
+ *   error. A caller that accepts other ends uses `start`, `Output.collect` and `wait`.
+ * - `OutputTooLarge`: it wrote more than `maxBytes`.
+ * - `OutputEvicted`: it wrote more than the log keeps before `run` began to read. After that the job waits for `run`,
+ *   however little the log keeps.
  * - `JobNotFound`: it was removed as soon as it had ended, because retention keeps nothing.
  * - `CoordinatorStopped`: the coordinator was closed before the job had ended well.
  *
- * The standard input of a job that has one (`stdin: "pipe"`) is closed at once.
+ * If the spec says `stdin: "pipe"`, the input is closed at once.
  *
  * @example
  * import { Effect, Schedule } from "effect"
@@ -331,8 +339,8 @@ const lastBytes = (text: string, count: number): string => {
 }
 
 /**
- * Starts a job that is stopped when the scope closes, which then waits for the job's end. That it has ended before, or
- * that the coordinator has been closed, is no error then.
+ * Starts a job, and stops it when the scope closes. Closing the scope waits for the job's end. It is no error if the
+ * job has ended before, or if the coordinator has been closed.
  *
  * @example
  * import { Effect, Stream } from "effect"
@@ -379,9 +387,9 @@ export interface Stopped {
 }
 
 /**
- * Stops all jobs that match and have not ended, together, and waits for their ends. Gives these, in the order of their
- * starts; a job that ended before it could be stopped is not among them. Jobs that are started meanwhile are left alone.
- * Once begun, all of it goes on if its caller is interrupted.
+ * Stops all jobs that match the filter and have not ended, together, and waits for their ends. It gives these jobs in
+ * the order of their starts, without those that ended before they could be stopped. Jobs that are started meanwhile are
+ * left alone. Stops that have begun go on if the caller is interrupted.
  *
  * @since 0.2.0
  * @category combinators

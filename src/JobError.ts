@@ -1,6 +1,6 @@
 /**
- * Every way in which a request can fail. Each error is a `Schema.TaggedError`, so that it can be
- * caught by its tag and sent to another host.
+ * Every way in which a request can fail. Each error is a `Schema.TaggedError`: it can be caught by its tag, and sent to
+ * another host.
  *
  * @since 0.1.0
  */
@@ -88,8 +88,8 @@ export class JobStillRunning extends Schema.TaggedError<JobStillRunning>("joblib
 }
 
 /**
- * The job's standard input cannot be written: its spec did not ask for a pipe (`stdin: "pipe"`),
- * it has been closed, or nobody reads it any more.
+ * Nothing can be written to the job's standard input: its spec did not ask for a pipe (`stdin: "pipe"`), the input has
+ * been closed, or no process reads it any more.
  *
  * @since 0.1.0
  * @category errors
@@ -148,13 +148,14 @@ const adviceOf = ({ command, path, reason }: JobStartError): string => {
 /**
  * The operating system did not start the program.
  *
- * - `command`: the program; if a line was to be run by a shell, that shell. What looks like a program and its arguments
- *   in one is given by its first word.
- * - `path`: what the reason is about if it is not the program itself: the directory of `InvalidDirectory`, or, with
- *   `NotFound`, what a program that is there takes to run, such as the interpreter of a script. Else absent.
- * - `cause`: an `Error` with the `code` and the `syscall` of the operating system, if it gave any.
+ * - `command`: the program, or the shell if a shell was to run a line. If `command` seems to hold arguments as well,
+ *   only its first word is shown.
+ * - `path`: the file that the reason is about, if that is not the program itself. With `InvalidDirectory` it is the
+ *   working directory. With `NotFound` it is what an existing program needs to run, such as the interpreter of a
+ *   script.
+ * - `cause`: an `Error` with the `code` and the `syscall` of the operating system, if there are any.
  *
- * None of them holds arguments, environment or the line of a shell, which may be secret.
+ * None of them holds arguments, environment or a shell line, because they may be secret.
  *
  * @since 0.1.0
  * @category errors
@@ -162,9 +163,9 @@ const adviceOf = ({ command, path, reason }: JobStartError): string => {
 export class JobStartError extends Schema.TaggedError<JobStartError>("joblib/JobStartError")("JobStartError", {
   /** Why it did not start. */
   reason: JobStartReason,
-  /** The spec's `command`. */
+  /** The program, or the shell that was to run it. */
   command: Schema.String,
-  /** What it is about, if that is known: the directory, the shell or the interpreter that is missing. */
+  /** The directory, the shell or the interpreter that the reason is about, if there is one. */
   path: Schema.optionalWith(Schema.String, { exact: true }),
   /** What the platform said, without arguments and environment: an `Error`, or anything else. */
   cause: Cause
@@ -192,8 +193,7 @@ export class InvalidJobSpec extends Schema.TaggedError<InvalidJobSpec>("joblib/I
 }
 
 /**
- * As many jobs are running as `JobConfig.maxRunning` allows. A caller who would rather wait
- * retries with a `Schedule`.
+ * As many jobs are running as `JobConfig.maxRunning` allows. A caller that would rather wait retries with a `Schedule`.
  *
  * @since 0.1.0
  * @category errors
@@ -208,14 +208,14 @@ export class JobLimitReached extends Schema.TaggedError<JobLimitReached>("joblib
 }
 
 /**
- * As many subscribers read output as `JobConfig.maxSubscribersPerJob` or `maxSubscribers` allows.
+ * There are as many readers of output as `JobConfig.maxSubscribersPerJob` or `maxSubscribers` allows.
  *
  * @since 0.1.0
  * @category errors
  */
 export class SubscriberLimitReached
   extends Schema.TaggedError<SubscriberLimitReached>("joblib/SubscriberLimitReached")("SubscriberLimitReached", {
-    /** How many subscribers there may be. */
+    /** How many readers there may be. */
     limit: Count,
     /** Whether the limit is that of one job (`maxSubscribersPerJob`) or of all jobs together (`maxSubscribers`). */
     scope: Schema.Literal("job", "total")
@@ -228,8 +228,8 @@ export class SubscriberLimitReached
 }
 
 /**
- * The log does not keep these bytes any more: `from` included, `to` not. A reader that would rather
- * go on at `to` asks for `whenBehind: "skip"`; one that would rather make the job wait, for `"block"`.
+ * The log no longer keeps the bytes from `from` up to, but not including, `to`. A reader that would rather go on at
+ * `to` asks for `whenBehind: "skip"`. A reader that would rather make the job wait asks for `"block"`.
  *
  * @since 0.1.0
  * @category errors
@@ -268,7 +268,7 @@ export class OutputStoreError extends Schema.TaggedError<OutputStoreError>("jobl
 }
 
 /**
- * There is more output than the caller wanted to collect.
+ * There is more output than the caller allowed.
  *
  * @since 0.1.0
  * @category errors
@@ -283,13 +283,13 @@ export class OutputTooLarge extends Schema.TaggedError<OutputTooLarge>("joblib/O
 }
 
 /**
- * This reader of events was too slow, and so many of them are gone.
+ * This reader of events was too slow, and missed some. Reading `events` again begins with the jobs as they are now.
  *
  * @since 0.1.0
  * @category errors
  */
 export class EventsMissed extends Schema.TaggedError<EventsMissed>("joblib/EventsMissed")("EventsMissed", {
-  /** How many events are lost. */
+  /** How many events this reader missed. */
   missed: Count
 }) {
   override get message(): string {
@@ -326,7 +326,7 @@ export const CgroupErrorReason = Schema.Literal(
 )
 
 /**
- * Why a cgroup cannot be used.
+ * Why there can be no cgroups for jobs.
  *
  * @since 0.1.0
  * @category errors
@@ -352,7 +352,7 @@ export class CgroupError extends Schema.TaggedError<CgroupError>("joblib/CgroupE
   reason: CgroupErrorReason,
   /** The cgroup, as a path in the file system. */
   directory: Schema.String,
-  /** What the kernel said, or which controller or limit it is about. */
+  /** What the kernel said, or the controller or limit that the reason is about. */
   detail: Schema.String
 }) {
   override get message(): string {
@@ -362,12 +362,12 @@ export class CgroupError extends Schema.TaggedError<CgroupError>("joblib/CgroupE
 }
 
 /**
- * A job that should have succeeded did not: it ended in any way other than an exit with code 0.
+ * The job did not exit with code 0.
  *
  * - `status`: how it ended.
- * - `stopReason`: who or what began to stop it; empty for a job that left by itself.
- * - `stderr`: the end of its standard error, as text; from `JobCoordinator.run` at most the last 4 KiB. The program wrote
- *   it: whatever secrets it printed are in there. It is no part of `message`.
+ * - `stopReason`: what began to stop it; `None` for a job that ended by itself.
+ * - `stderr`: the end of its standard error, as text; from `JobCoordinator.run` at most the last 4 KiB. It may hold
+ *   secrets that the program printed. It is no part of `message`.
  *
  * @since 0.2.0
  * @category errors

@@ -8,18 +8,18 @@ import { JobId } from "./JobId.ts"
 import { JobInfo } from "./JobInfo.ts"
 
 /**
- * A job was started, or had been before this subscription began.
+ * A job was started, now or before this stream of events began.
  *
  * @since 0.1.0
  * @category models
  */
 export class JobStarted extends Schema.TaggedClass<JobStarted>("joblib/JobEvent/JobStarted")("JobStarted", {
-  /** The job as it was then, or as it is at the beginning of this subscription. */
+  /** The job as it was at its start, or as it is when this stream begins. */
   info: JobInfo
 }) {}
 
 /**
- * A job ended: nothing of it is left alive, and its output is complete.
+ * A job ended: nothing of its process group is alive, and its output is complete.
  *
  * @since 0.1.0
  * @category models
@@ -30,7 +30,7 @@ export class JobEnded extends Schema.TaggedClass<JobEnded>("joblib/JobEvent/JobE
 }) {}
 
 /**
- * An ended job was removed, by hand or by retention.
+ * An ended job was removed, by `remove` or by retention.
  *
  * @since 0.1.0
  * @category models

@@ -1,5 +1,5 @@
 /**
- * The identity of a job: a random UUID (version 4), never used again.
+ * The ids of jobs: random UUIDs (version 4) that are never used again.
  *
  * @since 0.1.0
  */
@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 const uuidV4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 /**
- * The identity of a job, a UUID of version 4.
+ * The id of a job, a UUID of version 4.
  *
  * @since 0.1.0
  * @category models
@@ -19,7 +19,7 @@ export const JobId = Schema.String.pipe(
 )
 
 /**
- * The identity of a job.
+ * The id of a job.
  *
  * @since 0.1.0
  * @category models

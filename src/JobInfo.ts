@@ -1,5 +1,5 @@
 /**
- * A job as others see it.
+ * What is known of a job.
  *
  * @since 0.1.0
  */
@@ -12,8 +12,7 @@ import * as Status from "./JobStatus.ts"
 const Bytes = Schema.Int.pipe(Schema.nonNegative())
 
 /**
- * Who or what began to stop the job first: a caller of `stop`, the spec's `timeout`, one of its `limits`, or the closing
- * of the coordinator.
+ * What began to stop the job; see `JobStatus.StopReason`.
  *
  * @since 0.1.0
  * @category models
@@ -21,7 +20,7 @@ const Bytes = Schema.Int.pipe(Schema.nonNegative())
 export const StopReason = Status.StopReason
 
 /**
- * Who or what began to stop the job first.
+ * What began to stop the job.
  *
  * @since 0.1.0
  * @category models
@@ -41,7 +40,7 @@ export const OutputInfo = Schema.Struct({
   stderrBytes: Bytes,
   /** Bytes of both that the log no longer keeps. */
   evictedBytes: Bytes,
-  /** Whether a pipe was cut because something that had left the job's process group still held it. */
+  /** Whether a pipe was cut because a process that had left the process group still held it. */
   cut: Schema.Boolean,
   /** The first failure of the store, if it failed. */
   storeError: Schema.Option(OutputStoreError)
@@ -56,28 +55,28 @@ export const OutputInfo = Schema.Struct({
 export type OutputInfo = typeof OutputInfo.Type
 
 /**
- * A job as others see it.
+ * What is known of a job.
  *
  * @since 0.1.0
  * @category models
  */
 export class JobInfo extends Schema.Class<JobInfo>("joblib/JobInfo")({
-  /** The job's identity. */
+  /** The job's id. */
   id: JobId,
-  /** What it was started from, with its defaults filled in. */
+  /** The spec that it was started from, with its defaults filled in. */
   spec: JobSpec,
-  /** What its first process is doing. */
+  /** What its leader, the first process, is doing. */
   status: Status.JobStatus,
-  /** The number of its first process, which is also that of its process group. */
+  /** The process id of the leader, which is also the id of the process group. */
   pid: Schema.Int,
-  /** When the operating system accepted it. */
+  /** When the operating system accepted the process. */
   startedAt: Schema.DateTimeUtc,
-  /** When its first process was reaped. */
+  /** When the leader was reaped. */
   exitedAt: Schema.Option(Schema.DateTimeUtc),
-  /** When nothing of its process group was left and its output was complete. */
+  /** When nothing of the process group was alive and the output was complete. */
   endedAt: Schema.Option(Schema.DateTimeUtc),
-  /** Who or what began to stop it; `None` for a job that left by itself. */
+  /** What began to stop it; `None` for a job that ended by itself. */
   stopReason: Schema.Option(StopReason),
-  /** How much it has written. */
+  /** How much it has written, and what became of it. */
   output: OutputInfo
 }) {}

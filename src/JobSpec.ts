@@ -63,8 +63,8 @@ const NonNegativeInt = Schema.Int.pipe(Schema.nonNegative()).annotations({
 })
 
 /**
- * How a job is stopped: `signal` to its whole process group, then, `gracePeriod` later, SIGKILL.
- * What is absent comes from `JobConfig.stop` (SIGTERM, 5 seconds).
+ * How a job is stopped. Its whole process group gets `signal`, and SIGKILL when `gracePeriod` is over. What is absent
+ * comes from `JobConfig.stop` (SIGTERM, 5 seconds).
  *
  * @since 0.1.0
  * @category models
@@ -90,19 +90,23 @@ export type StopPolicy = typeof StopPolicy.Type
 /**
  * Limits on the resources of each process of a job, set before the program runs; see `setrlimit(2)`.
  *
- * - `cpuTime`: whole seconds, rounded up, at least 1. SIGXCPU comes then, SIGKILL a second later.
+ * - `cpuTime`: in whole seconds, rounded up, at least 1. The process gets SIGXCPU then, and SIGKILL a second later.
  * - `memory`: address space, in bytes, rounded up to a multiple of 1024. Node needs about 1 GiB.
- * - `openFiles`: one more than the highest descriptor. Hardly a program starts with fewer than 4.
- * - `fileSize`: bytes of any file that is written, rounded up to a multiple of 512. SIGXFSZ comes with more.
- * - `processes`: of the user, whoever started them; the kernel does not count those of root.
+ * - `openFiles`: one more than the highest descriptor. Most programs need at least 4 to start.
+ * - `fileSize`: bytes of any file that is written, rounded up to a multiple of 512. A write beyond it brings SIGXFSZ.
+ * - `processes`: all processes of the user, not of the job alone. The kernel does not count those of root.
  * - `coreSize`: bytes of a core dump, rounded up to a multiple of 512.
- * - `niceness`: -20 (goes first) to 19 (gives way), whatever the host's is.
+ * - `niceness`: from -20 (most favoured) to 19 (least favoured), whatever the host's is.
  *
- * A limit that cannot be set, since it is above the host's hard limit or takes a privilege that the host does not have,
- * is an `InvalidJobSpec`. Programs that are missing or may not be executed are `JobStartError`s as ever; but a program
- * that the kernel will not execute, or one that a limit does not let start, shows as `Exited` with 126 or 127 (and
- * says on standard error why), or as `Killed`. Where env(1) has no `-S`, as in busybox, a variable whose name is no
- * identifier is an `InvalidJobSpec`: a shell could only pass it as an argument, which anybody may read.
+ * A limit that cannot be set is an `InvalidJobSpec`: one that is above the host's hard limit, or that needs a privilege
+ * which the host does not have.
+ *
+ * A program that is missing or may not be executed is a `JobStartError`, as without limits. A program that only the
+ * kernel refuses, or that cannot start under its limits, shows as `Exited` with code 126 or 127, with the reason on
+ * standard error, or as `Killed`.
+ *
+ * Where env(1) has no `-S`, as in busybox, a variable whose name is no identifier is an `InvalidJobSpec`: a shell could
+ * only pass it as an argument, which all users can read.
  *
  * @since 0.1.0
  * @category models
@@ -137,22 +141,25 @@ const OutputPolicy = Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, 
 /**
  * What to run.
  *
- * - `command`, `args`: the program, found in the `PATH` unless it has a slash, and its arguments.
+ * - `command`: one program, found in the `PATH` unless it has a slash. `args` (default none): its arguments.
  * - `cwd`: the working directory; default: that of the host.
- * - `env`: variables to set, or with `null` to unset; `extendEnv` (default `true`): on top of the host's.
- * - `shell` (default `false`): run `command` and `args`, joined by spaces, as a line of `/bin/sh`, or of the shell named.
+ * - `env` (default none): variables to set, or with `null` to unset. `extendEnv` (default `true`): whether they extend
+ *   the host's environment.
+ * - `shell` (default `false`): run `command` and `args`, joined by spaces, as a line of `/bin/sh`, or of the shell that
+ *   is named.
  * - `stdin` (default `"ignore"`): `/dev/null`, or a `"pipe"` that `JobCoordinator.input` writes to.
  * - `stderr`: a `"pipe"` of its own (the default), or that of `"stdout"`, as with `2>&1`: all is one source then, in the
  *   order in which it was written.
  * - `transport`: how bytes come from and to the job: by a `"pipe"` (the default), as from a shell, so that `> /dev/stderr`
  *   and `cat /dev/stdin` work, or by a `"socket"`, as Node does it, which is faster for bulk and slower for lines.
- * - `timeout`: stop the job after so long; default: never.
- * - `stop`: how to stop it.
- * - `drainTimeout`: how long to read on when something that left the process group still holds a pipe; default:
+ * - `timeout`: how long the job may run before it is stopped; default: no limit.
+ * - `stop`: how to stop it; see `StopPolicy`.
+ * - `drainTimeout`: how long to read on if a process that has left the process group still holds a pipe; default:
  *   `JobConfig.drainTimeout`.
  * - `limits`: see `Limits`.
- * - `output.maxBytes`: how much output to keep, in bytes; default: `JobConfig.output.maxBytesPerJob`.
- * - `labels` (default none): anything that helps to find the job in `list`.
+ * - `output.maxBytes`: how much output to keep, in bytes; default: `maxBytesPerJob` of the store, or of
+ *   `JobConfig.output`.
+ * - `labels` (default none): names and values by which `list` and `stopAll` find the job.
  *
  * @since 0.1.0
  * @category models
@@ -248,7 +255,8 @@ export interface Options {
 }
 
 /**
- * A spec with its defaults filled in. It never throws: what is invalid stays in place, and `start` says what is wrong.
+ * A spec with its defaults filled in. `make` never throws: what is invalid stays in place, and `start` fails with
+ * `InvalidJobSpec`.
  *
  * @example
  * import { JobSpec } from "effect-joblib"
@@ -303,8 +311,8 @@ const withoutActual = (message: string): string => message.replace(/, actual [^]
 const validateSpec = Schema.validateEither(JobSpec)
 
 /**
- * The spec, if all its fields are what they should be; else an error that names the first that is not, as `args.0` or
- * `stop.signal`, but holds no value: those may be secret.
+ * The spec, if all its fields are valid. Otherwise an error that names the first field that is not, such as `args.0` or
+ * `stop.signal`. The error holds no value, because values may be secret.
  *
  * @since 0.1.0
  * @category combinators
@@ -321,9 +329,9 @@ const check = (spec: JobSpec) =>
   })
 
 /**
- * A spec as people write it in JSON: only `command` is required, and a time is a number of milliseconds or a text such as
- * `"30 seconds"`, `"1h30m"`, `"500ms"` or `"Infinity"`. A field that does not exist is an error that names it. Messages
- * never show what stands in a field: it may be a secret.
+ * A spec as people write it in JSON. Only `command` is required. A time is a number of milliseconds, or a text such as
+ * `"30 seconds"`, `"1h30m"`, `"500ms"` or `"Infinity"`. An unknown field is an error that names the field. Messages
+ * never show the value of a field, because it may be secret.
  *
  * @example
  * import { Schema } from "effect"
@@ -416,10 +424,10 @@ const writeTime = ({ value }: Duration.Duration): number | string =>
   value._tag === "Millis" ? value.millis : value._tag === "Nanos" ? `${value.nanos} nanos` : "Infinity"
 
 /**
- * The spec of an `@effect/platform` `Command`. Its standard input becomes `"ignore"`: a `Command` says `"pipe"` unless
- * told otherwise, and a program that reads a pipe which nobody closes never ends. What a job cannot keep of a
- * `Command` (a pipeline, a stream as input that is not `Stream.empty`, a user id, `inherit` or a sink as output) is an
- * `InvalidJobSpec` that says what to do instead.
+ * The spec of an `@effect/platform` `Command`. Its standard input becomes `"ignore"`: a `Command` says `"pipe"` by
+ * default, and a program that reads a pipe which nobody closes never ends. What a job cannot take over from a `Command`
+ * is an `InvalidJobSpec` that says what to do instead: a pipeline, a stream as input other than `Stream.empty`, a user
+ * id, `inherit` or a sink as output.
  *
  * @since 0.1.0
  * @category constructors
@@ -456,9 +464,9 @@ export const fromCommand = (command: Command.Command): Either.Either<JobSpec, In
 }
 
 /**
- * The spec as an `@effect/platform` `Command`. Times, limits and labels have no place in a `Command`. Neither has a
- * variable that is unset: where there is one, the command gets the whole `environment`, with `hostEnv` (that of this
- * process, unless given) as the one that is extended.
+ * The spec as an `@effect/platform` `Command`. A `Command` has no place for times, limits and labels. It has none for a
+ * variable that is unset either: if there is one, the command gets the whole `environment`, which extends `hostEnv`
+ * (default: that of this process).
  *
  * @since 0.1.0
  * @category combinators
@@ -482,7 +490,7 @@ export const toCommand = (
 const unsets = (spec: JobSpec): boolean => Object.values(spec.env).includes(null)
 
 /**
- * The environment in which the program runs, given that of the host.
+ * The environment in which the program runs, if that of the host is `hostEnv`.
  *
  * @since 0.1.0
  * @category combinators

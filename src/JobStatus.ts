@@ -1,5 +1,5 @@
 /**
- * What a job is doing: running, or ended by its own exit or by a signal.
+ * What a job is doing: it runs, or it has ended by its own exit or by a signal.
  *
  * @since 0.1.0
  */
@@ -56,8 +56,8 @@ export const Signal = Schema.Literal(
 export type Signal = typeof Signal.Type
 
 /**
- * The signal that a process died of: `"UNKNOWN"` where the platform tells that it was one, but not which. That can be
- * seen, and not be sent.
+ * The signal that a process died of. `"UNKNOWN"` means that the platform does not tell which signal it was; it cannot
+ * be sent.
  *
  * @since 0.2.0
  * @category models
@@ -73,7 +73,7 @@ export const FatalSignal = Schema.Literal(...Signal.literals, "UNKNOWN")
 export type FatalSignal = typeof FatalSignal.Type
 
 /**
- * The job's process has not been reaped yet.
+ * The job's leader has not been reaped yet.
  *
  * @since 0.1.0
  * @category models
@@ -81,8 +81,8 @@ export type FatalSignal = typeof FatalSignal.Type
 export class Running extends Schema.TaggedClass<Running>("joblib/JobStatus/Running")("Running", {}) {}
 
 /**
- * The job's process left by itself, with an exit code. On Node, code 0 is also what a death by a real-time signal
- * (SIGRTMIN to SIGRTMAX) shows as: Node tells the same of both.
+ * The job's leader exited, with an exit code. Node reports a death by a real-time signal (SIGRTMIN to SIGRTMAX) as an
+ * exit with code 0 as well.
  *
  * @since 0.1.0
  * @category models
@@ -93,13 +93,13 @@ export class Exited extends Schema.TaggedClass<Exited>("joblib/JobStatus/Exited"
 }) {}
 
 /**
- * The job's process died of a signal.
+ * The job's leader died of a signal.
  *
  * @since 0.1.0
  * @category models
  */
 export class Killed extends Schema.TaggedClass<Killed>("joblib/JobStatus/Killed")("Killed", {
-  /** The signal that the process died of. */
+  /** The signal that it died of. */
   signal: FatalSignal
 }) {}
 
@@ -144,7 +144,7 @@ export type JobStatus = typeof JobStatus.Type
 export const running: Running = new Running()
 
 /**
- * Whether the job's process has been reaped.
+ * Whether the job's leader, its first process, has been reaped.
  *
  * @since 0.1.0
  * @category combinators
@@ -173,7 +173,7 @@ export const match = <A, B, C>(status: JobStatus, cases: {
 }
 
 /**
- * Whether the job's process left by itself with code 0.
+ * Whether the job's leader exited with code 0.
  *
  * @since 0.2.0
  * @category combinators
@@ -181,7 +181,7 @@ export const match = <A, B, C>(status: JobStatus, cases: {
 export const isSuccess = (status: JobStatus): boolean => status._tag === "Exited" && status.code === 0
 
 /**
- * The status as a person would say it: `running`, `exited with code 3`, `killed by SIGTERM`.
+ * The status in words: `running`, `exited with code 3`, `killed by SIGTERM`.
  *
  * @since 0.2.0
  * @category combinators
@@ -194,8 +194,8 @@ export const format = (status: JobStatus): string =>
   })
 
 /**
- * Who or what began to stop a job first: a caller of `stop`, the spec's `timeout`, one of its `limits`, or the closing
- * of the coordinator.
+ * What began to stop a job: a caller of `stop`, the spec's `timeout`, one of its `limits` or a full store (`onFull:
+ * "stop"`), or the closing of the coordinator (`"shutdown"`). If there were several, it is the first.
  *
  * @since 0.2.0
  * @category models
@@ -203,7 +203,7 @@ export const format = (status: JobStatus): string =>
 export const StopReason = Schema.Literal("caller", "timeout", "limit", "shutdown")
 
 /**
- * Who or what began to stop a job first.
+ * What began to stop a job.
  *
  * @since 0.2.0
  * @category models

@@ -11,15 +11,16 @@ import { JobConfig } from "./JobConfig.ts"
 import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
 
 /**
- * Makes each process the leader of a process group of its own, and signals, watches and reaps the whole group. A
- * guardian, one small helper process, ends all groups should the host die; without it (`JobConfig.guardian: "off"`,
- * when it is lost, or where `/bin/sh` is missing or unable) `guarantee` is `"leader"` instead of `"group"`.
+ * Makes each job's first process the leader of a process group of its own, and signals and watches the whole group. A
+ * guardian, one small helper process, ends all groups if the host dies. Without a guardian, `guarantee` is `"leader"`
+ * instead of `"group"`: with `JobConfig.guardian: "off"`, after the guardian was lost, or where `/bin/sh` is missing or
+ * unable.
  *
- * Jobs get pipes of the kernel, where Node would give them sockets; a small shell makes them, on Linux. Elsewhere, and where
- * it cannot (for want of `/proc`, or of a `/bin/sh` that has pipes for here-documents), they get sockets.
+ * Jobs get pipes of the kernel, where Node would give them sockets. A small shell makes them, on Linux. Elsewhere, and
+ * where it cannot (for want of `/proc`, or of a `/bin/sh` that has pipes for here-documents), they get sockets.
  *
- * Node does not tell of a death by a real-time signal (SIGRTMIN to SIGRTMAX): it shows as `Exited` with code 0, though it
- * is no success.
+ * Node does not report a death by a real-time signal (SIGRTMIN to SIGRTMAX). It shows as `Exited` with code 0, although
+ * it is no success.
  *
  * @since 0.1.0
  * @category layers

@@ -1,5 +1,5 @@
 /**
- * The output of jobs: its chunks, and how to subscribe to it.
+ * The output of jobs: its chunks, how to read it, and how to make text and lines of it.
  *
  * @since 0.1.0
  */
@@ -35,25 +35,25 @@ export type OutputSource = typeof OutputSource.Type
 export type OutputSelection = "all" | OutputSource
 
 /**
- * Some bytes of one source, and their place in the output. A reader that has had this chunk resumes with
- * `from: offset + bytes.length`.
+ * Some bytes of one source, their offset in the output, and the time when they came. A reader that has had this chunk
+ * resumes with `from: offset + bytes.length`.
  *
  * @since 0.1.0
  * @category models
  */
 export const OutputChunk = Schema.Struct({
-  /** The pipe that they came from. */
+  /** The pipe that the bytes came from. */
   source: OutputSource,
-  /** The place of the first byte in the job's output as it arrived, both sources together. */
+  /** The place of the first byte in the job's output, both sources together, in order of arrival. */
   offset: Schema.Int.pipe(Schema.nonNegative()),
-  /** A plain array, shared with the log and with other readers: write only to a copy, as `slice` makes one. */
+  /** A plain `Uint8Array`, which the log and other readers share. Write only to a copy, such as `bytes.slice()`. */
   bytes: Schema.Uint8ArrayFromBase64,
-  /** When the first byte was read from the job. Reads that came less than 10 milliseconds apart may share it. */
+  /** When the first byte was read from the job. Reads less than 10 milliseconds apart may share a time. */
   at: Schema.DateTimeUtc
 })
 
 /**
- * Some bytes of one source, their place in the output, and when they came.
+ * Some bytes of one source, their offset in the output, and the time when they came.
  *
  * @since 0.1.0
  * @category models
@@ -61,18 +61,19 @@ export const OutputChunk = Schema.Struct({
 export interface OutputChunk extends Schema.Schema.Type<typeof OutputChunk> {}
 
 /**
- * How to subscribe to the output of a job.
+ * How to read the output of a job.
  *
- * - `source` (default `"all"`): which of the two to read.
- * - `from` (default `"start"`): the first byte of the job, its `"end"` (only what comes from now on), a byte's offset, or
- *   the last `tail` bytes of the chosen source (or what is kept of them).
- * - `follow` (default `true`): go on until the job ends; `false`: end with what is there now.
- * - `maxBytes` (default: no limit): end after so many bytes. The next offset is that of the last chunk and its length. It
- *   is rounded down, and what is no number above 0 counts as 0, with which the output ends at once.
- * - `whenBehind` (default `"fail"`): what happens to a reader whose next bytes were evicted: it fails with
- *   `OutputEvicted`, it goes on with what is kept (`"skip"`, where the offsets show the gap), or the job waits for it
- *   (`"block"`). With `"skip"`, if nothing is left to come after a gap, the last chunk has no bytes: its offset is where
- *   what was missed ends. No other chunk is empty.
+ * - `source` (default `"all"`): which source to read.
+ * - `from` (default `"start"`): where to begin. `"start"`: the first byte of the job. `"end"`: only what comes from now
+ *   on. A number: the byte at that offset. `{ tail }`: the last so many bytes of the chosen source, or what is kept of
+ *   them.
+ * - `follow` (default `true`): whether to go on until the job ends. `false`: end with what is there now.
+ * - `maxBytes` (default: no limit): end after so many bytes. A reader resumes as it does after any chunk. The number is
+ *   rounded down; anything but a number above 0 counts as 0, with which the output ends at once.
+ * - `whenBehind` (default `"fail"`): what a reader wants whose next bytes were evicted, or would be. `"fail"`: it fails
+ *   with `OutputEvicted`. `"skip"`: it goes on with what is kept, and the offsets show the gap. `"block"`: nothing that
+ *   it has yet to read is evicted, and a full log makes the job wait. With `"skip"`, if nothing more comes after a gap,
+ *   the last chunk has no bytes, and its offset is the end of the gap. No other chunk is empty.
  *
  * @since 0.1.0
  * @category models
@@ -82,7 +83,7 @@ export interface Options extends SourceOptions {
 }
 
 /**
- * The options of a subscription to one source; `Options` says what they mean.
+ * How to read one source; `Options` says what the options mean.
  *
  * @since 0.1.0
  * @category models
@@ -95,9 +96,9 @@ export interface SourceOptions {
 }
 
 /**
- * Encodings of text, by their standard names; ASCII and Latin-1 are parts of `"windows-1252"`. Of those that
- * `TextDecoder` knows, EUC-JP, ISO-2022-JP and GB 18030 (of which `"gbk"` is the greater part) are missing: Node's
- * decoder throws when wrong bytes of them come one by one.
+ * Encodings of text, by their standard names. ASCII and Latin-1 are parts of `"windows-1252"`. EUC-JP, ISO-2022-JP and
+ * GB 18030 (`"gbk"` is most of it) are missing, although `TextDecoder` knows them: Node's decoder throws when wrong
+ * bytes of them come one by one.
  *
  * @since 0.1.0
  * @category models
@@ -140,7 +141,7 @@ export const Encoding = Schema.Literal(
 )
 
 /**
- * How bytes stand for text.
+ * The name of an encoding of text.
  *
  * @since 0.1.0
  * @category models
@@ -159,7 +160,8 @@ export interface OutputText {
 }
 
 /**
- * A `line` of one `source`, without its end. `isCut`: it is longer than may be, and goes on in the next line of its source.
+ * A `line` of one `source`, without its end. `isCut`: the line was longer than `maxLength`, and goes on in the next
+ * line of its source.
  *
  * @since 0.1.0
  * @category models
@@ -173,12 +175,13 @@ export interface OutputLine {
 /**
  * How to cut output into lines.
  *
- * - `delimiter` (default `"\n"`): what ends a line. `"\n"`: a `\n`, or `\r\n`; a `\r` alone stays in the line. `"\r"`: a
- *   `\r`, a `\n`, or `\r\n`, so that each state of a progress bar is a line. `"\0"`: a NUL alone, as `find -print0` writes it.
- * - `maxLength` (default 16 Mi): a longer line comes in pieces of so many UTF-16 code units, all but the last `isCut`. A
- *   character is never cut in two: a piece may be one shorter. It is rounded down; what is no number from 2 on counts as
- *   the default.
- * - `encoding` (default `"utf-8"`): how the bytes stand for text.
+ * - `delimiter` (default `"\n"`): what ends a line. `"\n"`: a `\n` or `\r\n`; a `\r` alone stays in the line. `"\r"`: a
+ *   `\r`, a `\n` or `\r\n`, so that each state of a progress bar is a line. `"\0"`: only a NUL, as `find -print0`
+ *   writes it.
+ * - `maxLength` (default 16 Mi): the most UTF-16 code units in a line. A longer line comes in pieces of that length,
+ *   and all but the last have `isCut`. A character is never cut in two, so a piece may be one shorter. The number is
+ *   rounded down; anything but a number of at least 2 counts as the default.
+ * - `encoding` (default `"utf-8"`): the encoding of the text.
  *
  * @since 0.2.0
  * @category models
@@ -190,7 +193,7 @@ export interface LinesOptions {
 }
 
 /**
- * What was written, without where it stood and by which source.
+ * The bytes alone, without their offsets and sources.
  *
  * @example
  * import { Effect, Stream } from "effect"
@@ -209,9 +212,9 @@ export const bytes = <E, R>(output: Stream.Stream<OutputChunk, E, R>): Stream.St
   Stream.map(output, (chunk) => chunk.bytes)
 
 /**
- * The output as text, each source decoded on its own: a character whose bytes came in two chunks comes whole, with the
- * second of them. Bytes that are no text become U+FFFD, and a byte order mark stays where it is. `encoding` is `"utf-8"`
- * unless given.
+ * The output as text. Each source is decoded on its own: a character whose bytes came in two chunks comes whole, with
+ * the second chunk. Bytes that are no text become U+FFFD. A byte order mark stays where it is. The default `encoding`
+ * is `"utf-8"`.
  *
  * @example
  * import { Effect, Stream } from "effect"
@@ -242,11 +245,11 @@ export const text =
     })
 
 /**
- * The output as lines, the two sources kept apart: a line comes when its end does, wherever its bytes were cut and
- * whatever the other source wrote meanwhile. What is left without an end when the stream ends or fails is a line too. The
- * text is decoded as by `text`. What ends a line, and how long it may be, see `LinesOptions`.
+ * The output as lines. The two sources are kept apart: a line comes when its end comes, however its bytes were cut and
+ * whatever the other source wrote meanwhile. Text without an end is a line too when the stream ends or fails. The text
+ * is decoded as by `text`. `LinesOptions` says what ends a line, and how long a line may be.
  *
- * With `whenBehind: "skip"`, what is left of the lines on both sides of a gap comes as one line.
+ * With `whenBehind: "skip"`, the rests of the lines on both sides of a gap come as one line.
  *
  * @example
  * import { Console, Effect, Stream } from "effect"
@@ -283,9 +286,12 @@ export const lines =
     })
 
 /**
- * The whole output, as one text for each source. There may be `maxBytes` of it (both sources together; 16 MiB unless
- * given, and just under 512 MiB at most, which is as long as a string can be); with more, it fails with
- * `OutputTooLarge` as soon as they come. The text is decoded as by `text`; `encoding` is `"utf-8"` unless given.
+ * The whole output, as one text for each source.
+ *
+ * - `maxBytes` (default 16 MiB): the most bytes there may be, both sources together. With more, it fails with
+ *   `OutputTooLarge` as soon as they come. A string cannot be longer than just under 512 MiB, so that is the upper
+ *   limit.
+ * - `encoding` (default `"utf-8"`): the text is decoded as by `text`.
  *
  * @example
  * import { Effect } from "effect"

@@ -1,7 +1,8 @@
 /**
- * The output of jobs as text, for those who poll: an HTTP handler, a coding agent, a page that asks now and then.
+ * The output of jobs as text, for programs that poll: an HTTP handler, a coding agent, a page that asks now and then.
  *
- * Between two polls nothing is open. All that is known of what was read is the cursor, plain data that travels as JSON.
+ * Nothing is open between two polls. The cursor is all that says how far a reader has come. It is plain data that
+ * travels as JSON.
  *
  * @since 0.2.0
  */
@@ -18,8 +19,8 @@ import type { OutputChunk, OutputSelection, OutputSource, OutputText } from "./O
 const Begun = Schema.Uint8ArrayFromHex.pipe(Schema.filter((bytes) => bytes.length < 4))
 
 /**
- * How far a reader has come: `offset` is the place of the next byte in the job's output, both sources together, and
- * `stdout` and `stderr` are the first bytes, three at most, of a character whose others have not come yet.
+ * How far a reader has come. `offset` is the place of the next byte in the job's output, both sources together.
+ * `stdout` and `stderr` are the first bytes (at most three) of a character whose other bytes have not come yet.
  *
  * @since 0.2.0
  * @category models
@@ -45,26 +46,26 @@ export interface OutputCursor extends Schema.Schema.Type<typeof OutputCursor> {}
  * @category models
  */
 export interface Page {
-  /** In the order in which it came; neighbours are of different sources. */
+  /** The text in order of arrival. Two neighbours are of different sources. */
   readonly output: ReadonlyArray<OutputText>
   /** Where the next poll goes on. */
   readonly cursor: OutputCursor
-  /** There is more to be read now. */
+  /** Whether there is more to read now. */
   readonly hasMore: boolean
-  /** The job has ended: once there is no more, nothing will come. */
+  /** Whether the job has ended. If so, and `hasMore` is false, this is the last page. */
   readonly hasEnded: boolean
-  /** Bytes that were evicted before they were read, and left out: from `from` up to `to`, before this page's output. */
+  /** The bytes that were evicted before this page's output and left out: from `from` up to, but not including, `to`. */
   readonly skipped: Option.Option<{ readonly from: number; readonly to: number }>
 }
 
 /**
  * How to poll.
  *
- * - `source` (default `"all"`): which of the two to read. It is the same for all polls with a cursor.
- * - `maxBytes` (default 65,536): how many bytes to read at most; the text has three UTF-16 code units more at most, for
- *   each source. It is rounded down and 16 Mi at most; what is no number from 1 on counts as the default.
- * - `whenBehind` (default `"fail"`): what to do if the next bytes were evicted: fail with `OutputEvicted`, or go on with
- *   what is kept (`"skip"`), and say so in `skipped`.
+ * - `source` (default `"all"`): which source to read. All polls with one cursor take the same.
+ * - `maxBytes` (default 65,536): the most bytes to read. The text has at most three more UTF-16 code units for each
+ *   source. The number is rounded down, and 16 Mi at most; anything but a number of at least 1 counts as the default.
+ * - `whenBehind` (default `"fail"`): what to do if the next bytes were evicted. `"fail"`: fail with `OutputEvicted`.
+ *   `"skip"`: go on with what is kept, and say so in `skipped`.
  *
  * @since 0.2.0
  * @category models
@@ -76,7 +77,7 @@ export interface Options {
 }
 
 /**
- * The cursor of who has read nothing and begins at an offset, the first byte unless given.
+ * A cursor at an offset, by default at the first byte, for a reader that has read nothing.
  *
  * @since 0.2.0
  * @category constructors
@@ -88,9 +89,9 @@ export const make = (offset = 0): OutputCursor => ({
 })
 
 /**
- * Reads on from a cursor, without waiting: the next page of the job's output, as UTF-8. The texts of all pages, put
- * together for each source, are exactly what the whole output is as text, wherever its characters were cut. Half a
- * character waits in the cursor for the rest; it becomes U+FFFD at the job's end, or where something is skipped.
+ * Reads the next page of a job's output as UTF-8, from a cursor, without waiting for more. The texts of all pages, put
+ * together for each source, are exactly the whole output as text, wherever a page cut a character. The first part of a
+ * cut character waits in the cursor for the rest. It becomes U+FFFD at the job's end, or where something is skipped.
  *
  * @example
  * import { Effect, Schema } from "effect"

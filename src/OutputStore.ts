@@ -1,5 +1,5 @@
 /**
- * Where the output of jobs is kept: in memory, or elsewhere with a window in memory.
+ * Where the output of jobs is kept: in memory, or in a store with a window in memory.
  *
  * @since 0.1.0
  */
@@ -23,27 +23,29 @@ import type { OutputChunk, OutputSelection } from "./Output.ts"
  */
 export interface StoredOutput {
   /**
-   * Keeps chunks that follow those of the last call; one call at a time. `false`: the store is full and keeps no more
-   * of this job, which is to be stopped.
+   * Keeps chunks that follow those of the last call. There is one call at a time. `false`: the store is full and keeps
+   * no more of this job, so the job is stopped.
    */
   readonly append: (chunks: ReadonlyArray<OutputChunk>) => Effect.Effect<boolean, OutputStoreError>
-  /** Nothing more will be appended, as far as is known: lets go of what was held for it, as open files. */
+  /** Releases what is held for appending, such as open files. It is called when nothing more is expected. */
   readonly rest: Effect.Effect<void, OutputStoreError>
   /**
-   * Some chunks of one source, or of both, in order and without a gap, the first beginning at `from` or, if `from` is
-   * within another source's bytes, after it; nothing from `to` on. As many as are sensible to read at once, and none
-   * only if there is nothing of that source up to `to`, or if what there was has been evicted meanwhile.
+   * Some chunks of one source, or of both, in order and without a gap, and nothing from `to` on. The first begins at
+   * `from`, or after it if the other source's bytes are there. The store decides how many to read at once. It gives
+   * none only if there is nothing of that source up to `to`, or if that has been evicted meanwhile.
    */
   readonly read: (
     source: OutputSelection,
     from: number,
     to: number
   ) => Effect.Effect<ReadonlyArray<OutputChunk>, OutputStoreError>
-  /** Up to here, bytes of one source, or of either, are not kept any more. */
+  /** The offset before which bytes of one source, or of either, are no longer kept. */
   readonly start: (source: OutputSelection) => number
-  /** Where the last `bytes` bytes before `to` of one source, or of both, begin, as far as they are kept. */
+  /**
+   * The offset at which the last `bytes` bytes before `to` of one source, or of both, begin, as far as they are kept.
+   */
   readonly tail: (source: OutputSelection, bytes: number, to: number) => Effect.Effect<number, OutputStoreError>
-  /** Forgets this output. */
+  /** Removes this output. */
   readonly remove: Effect.Effect<void, OutputStoreError>
 }
 
@@ -54,12 +56,12 @@ export interface StoredOutput {
  * @category models
  */
 export interface Service {
-  /** How many bytes are kept in memory of one job, and over all jobs. Readers at the head are served from there. */
+  /** How many bytes are kept in memory of one job, and over all jobs. Readers that keep up are served from there. */
   readonly window: { readonly maxBytesPerJob: number; readonly maxBytes: number }
   /**
-   * Makes room for the output of a job, when its first bytes come; `maxBytes` is what its spec says of it, and from
-   * `pinned()` on nothing may be evicted, because a reader with `whenBehind: "block"` has not had it. `None`: what is in
-   * memory is all that is kept.
+   * Makes room for the output of a job when its first bytes come. `maxBytes` is the `output.maxBytes` of its spec.
+   * Nothing from the offset `pinned()` on may be evicted, because a reader with `whenBehind: "block"` has not had it.
+   * `None`: output is kept in memory alone.
    */
   readonly open: Option.Option<
     (
@@ -69,14 +71,14 @@ export interface Service {
     ) => Effect.Effect<StoredOutput, OutputStoreError>
   >
   /**
-   * How long the end of a job, which waits until all output is kept, does so while nothing gets done: then the store of
-   * this job counts as failed. Default: 30 seconds.
+   * The end of a job waits until the store has all its output. If the store gets nothing done for this long, it counts
+   * as failed for this job. Default: 30 seconds.
    */
   readonly stallTimeout?: Duration.Duration | undefined
 }
 
 /**
- * The tag of the store of output.
+ * The tag of the store.
  *
  * @since 0.1.0
  * @category models
@@ -101,49 +103,58 @@ export const layerMemory: Layer.Layer<OutputStore> = Layer.effect(
  * @category models
  */
 export interface FileSystemOptions {
-  /** Has a folder for each job, named by its id. Made if it is not there. */
+  /** The directory that has a folder for each job, named by the job's id. It is made if it is not there. */
   readonly directory: string
-  /** Bytes kept of one job whose spec does not say. Default: 1 GiB. */
+  /** Bytes kept of one job, unless its spec has `output.maxBytes`. Default: 1 GiB. */
   readonly maxBytesPerJob?: number | undefined
-  /** Bytes kept of all jobs. Default: 10 GiB. */
+  /** Bytes kept of all jobs of this store together. Default: 10 GiB. */
   readonly maxBytes?: number | undefined
-  /** How large files become before the next ones begin: what is evicted at once. Default: 64 MiB; a quarter of what is kept at most. */
+  /**
+   * The size at which files are renamed and new ones begin. So much is evicted at once. Default: 64 MiB, and at most a
+   * quarter of what is kept.
+   */
   readonly segmentBytes?: number | undefined
-  /** What happens when there is more: the oldest segment is dropped, or the job is stopped. Default: `"evict"`. */
+  /** What happens when there is more: the oldest files are evicted, or the job is stopped. Default: `"evict"`. */
   readonly onFull?: "evict" | "stop" | undefined
-  /** Bytes kept in memory of one job, and of all jobs, for readers at the head. Default: 16 MiB, 128 MiB. */
+  /** Bytes kept in memory of one job, and over all jobs, for readers that keep up. Default: 16 MiB, 128 MiB. */
   readonly window?: { readonly maxBytesPerJob?: number | undefined; readonly maxBytes?: number | undefined } | undefined
   /**
-   * How long a job's end waits for a disk that gets nothing done: longer, and what is kept of this job has failed. What
-   * is not a positive duration counts as absent. Default: 30 seconds.
+   * How long a job's end waits for a disk that gets nothing done. After that, the store counts as failed for this job.
+   * Anything but a positive duration counts as absent. Default: 30 seconds.
    */
   readonly stallTimeout?: Duration.DurationInput | undefined
 }
 
 /**
  * Keeps output in plain files, and a window of it in memory. Each job has a folder with `stdout.log`, `stderr.log` and
- * `order.bin` (in which order their bytes came, and when); when these have grown large, they are renamed
- * (`stdout.000001.log`, …) and new ones begin, so that `tail -F stdout.log` follows a job. Folders have mode 0700, files
- * 0600. What a job writes is in the files within 5 ms after a silence, and every 500 ms while it goes on writing little;
- * when `wait` has answered, everything is.
+ * `order.bin`, which tells in which order their bytes came, and when. When these files have grown large, they are
+ * renamed (`stdout.000001.log`, …) and new ones begin, so that `tail -F stdout.log` follows a job. Folders have mode
+ * 0700, files 0600.
  *
- * `order.bin` begins with the version of its format, 1, in two bytes, and a time in six, in milliseconds since 1970. Eight
- * bytes follow for each run of bytes of one source: its length in four, with the highest bit set for stderr, and when its
- * first byte came in four, in milliseconds after (or, if negative, before) that time. All numbers are little-endian. A run
- * goes on for less than 10 ms, so that the time of each byte is known that exactly: a job that writes a little all the
- * time has a hundred records a second.
+ * What a job writes is in the files within about 5 ms after a silence, and every 500 ms while the job keeps writing
+ * little. When `wait` has returned, everything is there, unless the store has failed.
  *
- * At most 128 files are open to be written, and 16 to be read, however many jobs write. Those that are not used for a
- * second or two are closed. A process that is out of descriptors waits for some as for a slow disk.
+ * `order.bin` begins with the version of its format, 1, in two bytes, and a time in six, in milliseconds since 1970.
+ * Eight bytes follow for each run of bytes of one source. Four are its length, with the highest bit set for stderr.
+ * Four are the time when its first byte came, in milliseconds after that first time, or before it if negative. All
+ * numbers are little-endian. A run spans less than 10 ms, so the time of each byte is known that exactly. A job that
+ * writes a little all the time has a hundred records a second.
  *
- * The directory must belong to this user or to root, and nobody else may write it, unless it has the sticky bit: who can
- * could have other files renamed and removed. Otherwise each job's store fails with an `OutputStoreError` that names the
- * directory, as it does when a job's folder is swapped for something else. Who may write the folders above is trusted.
+ * At most 128 files are open for writing, and 16 for reading, however many jobs write. A file that is not used for a
+ * second or two is closed. If the process is out of descriptors, the store waits, as it does for a slow disk.
  *
- * A folder leaves with its job: by `remove` or by retention. What is there when the coordinator closes stays.
+ * The directory must belong to this user or to root. No other user may write it, unless it has the sticky bit, because
+ * such a user could make the store rename and remove other files. Otherwise the store fails for each job with an
+ * `OutputStoreError` that names the directory. It fails in the same way if a job's folder is swapped for something
+ * else. Users that can write the folders above are trusted.
  *
- * A disk that is full, or any other failure, ends neither the job nor the coordinator: readers of what was lost fail
- * with `OutputStoreError`, and `JobInfo.output.storeError` says so.
+ * A folder is removed with its job, by `remove` or by retention. The folders of jobs that are in the table when the
+ * coordinator closes stay. A later coordinator neither lists those jobs nor counts their bytes, and it leaves their
+ * folders alone.
+ *
+ * A full disk, or any other failure, ends neither the job nor the coordinator. Readers of what was lost fail with
+ * `OutputStoreError`, and `JobInfo.output.storeError` holds the error. Closing the layer warns of jobs whose output is
+ * not all in the files.
  *
  * @since 0.1.0
  * @category layers

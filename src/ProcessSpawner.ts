@@ -1,5 +1,5 @@
 /**
- * The seam to the operating system: how a job's process is made, watched, signalled and reaped.
+ * The seam to the operating system: how a job's leader is made, watched, signalled and reaped.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,7 @@ import type { OutputSource } from "./Output.ts"
 
 /**
  * What a stop, a close of the coordinator, and the death of the host surely end: the process that was started
- * (`leader`), its whole process group (`group`), or also what has left that group (`tree`).
+ * (`"leader"`), its whole process group (`"group"`), or also what has left that group (`"tree"`).
  *
  * @since 0.1.0
  * @category models
@@ -24,22 +24,22 @@ import type { OutputSource } from "./Output.ts"
 export type Guarantee = "leader" | "group" | "tree"
 
 /**
- * What a spawner reports of a process, by calls that never throw and never wait. They may begin before `spawn` returns.
+ * What a spawner reports of a process. The calls never throw and never wait. They may begin before `spawn` returns.
  *
  * @since 0.1.0
  * @category models
  */
 export interface ProcessListener {
   /**
-   * Bytes, as they were read; they belong to the listener from now on. `false` asks the spawner to read no more from
-   * this source until `resumeOutput`.
+   * Bytes were read. They belong to the listener from now on. `false` asks the spawner to read no more from this source
+   * until `resumeOutput`.
    */
   readonly onOutput: (source: OutputSource, bytes: Uint8Array) => boolean
-  /** This source has come to its end; once for each source, after its last bytes. */
+  /** This source has come to its end. It is called once for each source, after its last bytes. */
   readonly onOutputEnd: (source: OutputSource) => void
   /**
-   * The leader has been reaped; once. `isGone`: it is known already that no process of the group is alive. If it is not,
-   * the process is asked.
+   * The leader has been reaped. It is called once. `isGone` is true if no process of the group is known to be alive;
+   * otherwise the coordinator asks `Process.isGone`.
    */
   readonly onExit: (status: Ended, isGone?: boolean) => void
 }
@@ -51,7 +51,7 @@ export interface ProcessListener {
  * @category models
  */
 export interface Process {
-  /** The leader's process id, which is also the group's. */
+  /** The process id of the leader, which is also the id of the process group. */
   readonly pid: number
   /** Sends a signal to every process of the group. Does nothing once the group is gone. */
   readonly signal: (signal: Signal) => Effect.Effect<void>
@@ -62,13 +62,14 @@ export interface Process {
   /** Reads on from both sources, after `onOutput` answered `false`. */
   readonly resumeOutput: Effect.Effect<void>
   /**
-   * Reads what is there already, and gives up what could still come from either source: `onOutputEnd` follows for each
-   * that had not ended. `false`: both had.
+   * Reads what is there already, and closes both pipes. `onOutputEnd` follows for each source that had not ended.
+   * `false`: both had ended.
    */
   readonly cutOutput: Effect.Effect<boolean>
   /**
-   * Writes to standard input and waits until there is room for more; `false`: nobody reads it any more. Interrupted while
-   * it waits for those before it, it is not sent; once its own first byte could be sent, it is sent whole all the same.
+   * Writes to standard input and waits until there is room for more. `false`: no process reads it any more. Writes take
+   * turns. A write that is interrupted before its turn is not sent. A write whose first byte could be sent is sent
+   * whole, even if it is interrupted.
    */
   readonly writeInput: (bytes: Uint8Array) => Effect.Effect<boolean>
   /** Closes standard input. */
@@ -82,11 +83,11 @@ export interface Process {
  * @category models
  */
 export interface Service {
-  /** What holds here and now; it can sink while the program runs, when a helper is lost. */
+  /** What holds here and now. It can become less while the program runs, when the guardian is lost. */
   readonly guarantee: Guarantee
   /**
-   * Starts the program of a valid spec. When the scope closes, what is left of the process group is killed and every
-   * descriptor closed, without waiting.
+   * Starts the program of a valid spec. When the scope closes, the rest of the process group is killed and every
+   * descriptor is closed, without waiting.
    */
   readonly spawn: (
     spec: JobSpec,
@@ -103,15 +104,15 @@ export interface Service {
 export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<ProcessSpawner, Service>() {}
 
 /**
- * Processes through the `CommandExecutor` of any platform, or a fake one. It gives what such an executor can:
+ * Processes through the `CommandExecutor` of any platform, or a fake one. Its limits are those of such an executor:
  *
- * - Only the end of the process that was started is watched: its group counts as gone when it is reaped, and what it
- *   leaves behind is left alone (`guarantee` is `"leader"`). Nothing ends the jobs of a host that died.
+ * - Only the leader is watched. Its process group counts as gone when the leader is reaped, and what the leader leaves
+ *   behind is left alone (`guarantee` is `"leader"`). Nothing ends the jobs of a host that died.
  * - `limits` and `stderr: "stdout"` are an `InvalidJobSpec`; `transport` is the executor's.
- * - The signal that killed a process is taken from the text of the executor's error; it is `"UNKNOWN"` if
- *   none is named there.
+ * - The signal that killed a process is taken from the text of the executor's error. It is `"UNKNOWN"` if the text
+ *   names none.
  * - A directory that may not be entered is `PermissionDenied`.
- * - `writeInput` learns that nobody reads any more only by the write after.
+ * - `writeInput` notices that no process reads any more only at the next write.
  *
  * @since 0.1.0
  * @category layers

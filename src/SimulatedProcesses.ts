@@ -1,5 +1,5 @@
 /**
- * Processes that follow a script, for tests: nothing is started, and all time is that of Effect's `Clock`. Under
+ * Processes that follow a script, for tests. Nothing is started, and all time is that of Effect's `Clock`. Under
  * `TestClock` a job of an hour takes milliseconds, and the same program leaves the same trace every time it runs.
  *
  * @since 0.1.0
@@ -19,21 +19,21 @@ import type { OutputSource } from "./Output.ts"
 import { ProcessSpawner } from "./ProcessSpawner.ts"
 
 /**
- * What a process does. Its actions happen in the order in which they are written here: output first, then the end. An
- * `at` says how long after the start of the process, at the earliest; without it, an action follows the one before it
- * at once. What is due at the start happens before `spawn` returns.
+ * What a process does. Its actions happen in order: output first, then the end. `at` says how long after the start of
+ * the process, at the earliest. Without `at`, an action follows the one before it at once. What is due at the start
+ * happens before `spawn` returns.
  *
  * - `output` (default none): what it writes, and when.
- * - `end`: how it leaves by itself; default: it runs until a signal ends it.
+ * - `end`: how it ends by itself; default: it runs until a signal ends it.
  * - `ignores` (default none): signals that do nothing to it. SIGKILL, SIGSTOP and SIGCONT cannot be ignored.
- * - `onSignal` (default none): what it does about signals, each time one comes, in the place of dying of it. What it was
+ * - `onSignal` (default none): what it does each time one of these signals comes, instead of dying of it. What it was
  *   doing goes on meanwhile. SIGKILL and SIGSTOP cannot be caught.
- * - `onInput`: what it does about a line of its standard input, by the line (without its `\n`; `"*"` is any other), or a
- *   function of the line. It reads the next one when it has done all of that. What stands before the end of input
- *   without a `\n` is a line too.
- * - `onInputEnd`: what it does, after all lines, about the end of input, which is at once if its spec asks for no pipe.
+ * - `onInput`: what it does when a line of its standard input comes. The keys are lines without their `\n`, and `"*"`
+ *   is any other line; or it is a function of the line. The process reads the next line when it has done all of that.
+ *   Text without a `\n` before the end of the input is a line too.
+ * - `onInputEnd`: what it does at the end of its input, after all lines. If its spec asks for no pipe, that is at once.
  * - `closesInput` (default `false`): it closes its standard input when it starts.
- * - `failsToStart`: it never starts, and `spawn` fails with a `JobStartError` of this reason.
+ * - `failsToStart`: it never starts, and `start` fails with a `JobStartError` of this reason.
  * - `children` (default none): processes that start with it, and live on when it ends.
  *
  * @since 0.1.0
@@ -52,8 +52,8 @@ export interface Script {
 }
 
 /**
- * What a process does about something that comes to it: output first, then its end, if it has one. An `at` says how long
- * after that.
+ * What a process does when something comes to it: output first, then its end, if there is one. `at` counts from when it
+ * came.
  *
  * @since 0.2.0
  * @category models
@@ -61,14 +61,20 @@ export interface Script {
 export interface Reaction {
   /** What it writes then. Default: nothing. */
   readonly output?: ReadonlyArray<Write> | undefined
-  /** How it leaves then. Default: it goes on. */
+  /** How it ends then. Default: it goes on. */
   readonly end?: End | undefined
 }
 
 /**
- * Something written to one of the pipes, no sooner than `at` after the start of the process. `source` is `"stdout"` by
- * default. `data` that is text is written as UTF-8. It is read in pieces of 64 KiB at most. The pipes have no room of
- * their own: when their reader pauses, the process waits with what it has yet to write, and with all that comes after it.
+ * Something that the process writes.
+ *
+ * - `at`: how long after the start of the process, or after what a `Reaction` is about, at the earliest; default: at
+ *   once after what comes before.
+ * - `source` (default `"stdout"`): the pipe.
+ * - `data`: bytes, or text, which is written as UTF-8.
+ *
+ * It is read in pieces of 64 KiB at most. The pipes have no room of their own: when their reader pauses, the process
+ * waits with what it has yet to write, and with everything that comes after it.
  *
  * @since 0.1.0
  * @category models
@@ -80,7 +86,7 @@ export interface Write {
 }
 
 /**
- * The end of a process by itself: an exit with a code, or death by a signal.
+ * The end of a process by itself: an exit with a code, or a death by a signal. `at` is as in `Write`.
  *
  * @since 0.1.0
  * @category models
@@ -92,10 +98,10 @@ export type End =
 /**
  * A process that the job's program starts. It does not read standard input.
  *
- * - `escaped` (default `false`): it has left the process group, with its own children, so that no signal to the job
- *   reaches it.
- * - `holdsPipes` (default: whether it has `output`): it holds the pipes of the job, which come to their end only when
- *   all who hold them have ended. The job's program always holds them.
+ * - `escaped` (default `false`): it has left the process group, with its own children, and no signal to the job reaches
+ *   it.
+ * - `holdsPipes` (default: whether it has `output`): it holds the pipes of the job, which end only when every process
+ *   that holds them has ended. The job's program always holds them.
  *
  * @since 0.1.0
  * @category models
@@ -106,13 +112,14 @@ export interface Child extends Script {
 }
 
 /**
- * Something that happened, `at` so many milliseconds after the layer was built.
+ * Something that happened. `at` is in milliseconds since the layer was built.
  *
- * - `Spawned` and `Exited` are of one process each. The first has the pid 1000, the next 1001, a child after its
- *   parent; a child has the `command` of its job. `signal` is what killed it, if something did.
- * - `Signalled` is of one signal to a process group of which something was alive. Its pid is that of the job.
+ * - `Spawned` and `Exited` are of one process each. The first process has the pid 1000, the next 1001, and a child
+ *   comes after its parent. A child has the `command` of its job. `signal` is the signal that killed it, if one did.
+ * - `Signalled` is of one signal to a process group of which a process was alive. Its pid is that of the job.
  *
- * What is left when the scope of a process closes is killed: this shows as `Exited` alone, for nobody sent a signal.
+ * Processes that are left when the scope of a job closes are killed. That shows as `Exited` alone, because nobody sent
+ * a signal.
  *
  * @since 0.1.0
  * @category models
@@ -127,13 +134,13 @@ export interface TraceEntry {
 }
 
 /**
- * What a test asks of its simulated processes.
+ * What a test can ask of its simulated processes.
  *
  * @since 0.2.0
  * @category models
  */
 export interface Service {
-  /** All that happened until now, in order. */
+  /** Everything that has happened until now, in order. */
   readonly trace: Effect.Effect<ReadonlyArray<TraceEntry>>
 }
 
@@ -146,14 +153,17 @@ export interface Service {
 export class SimulatedProcesses extends Context.Tag("joblib/SimulatedProcesses")<SimulatedProcesses, Service>() {}
 
 /**
- * A `ProcessSpawner` of simulated processes: `scripts` has a script for each `command` of a `JobSpec`, or a function
- * that makes one from the spec: from its arguments, its environment, its working directory. `"*"` is the script of all
- * other commands; without it they fail to start, as `NotFound`, and the error's cause says which commands there are. The
- * time is that of the `Clock` where the layer is built.
+ * A `ProcessSpawner` of simulated processes. `scripts` has a script for each `command` of a `JobSpec`, or a function
+ * that is called at each start and makes a script from the spec. `"*"` is the script of all other commands. Without it
+ * they fail to start with `NotFound`, and the error's cause says which commands there are. The time is that of the
+ * `Clock` where the layer is built.
  *
- * Signals do what they do to a real job. A stopped process (SIGSTOP) does nothing until SIGCONT, when it gets the
- * signals that came meanwhile and catches up with its script. One that writes after its output was cut gets SIGPIPE.
- * Who writes to the standard input of a program that does not read it waits when 64 KiB are there. Limits do nothing.
+ * Signals do what they do to a real job. A process that is stopped by SIGSTOP does nothing until SIGCONT. Then it gets
+ * the signals that came meanwhile and catches up with its script. A process that writes after its output was cut gets
+ * SIGPIPE. If a program does not read its standard input, a writer waits once 64 KiB are there. Limits do nothing.
+ *
+ * End a simulated job that ignores SIGTERM before the coordinator's layer closes. Under `TestClock`, closing would wait
+ * for a clock that nobody moves.
  *
  * @example
  * import { Effect, Fiber, Layer, TestClock, TestContext } from "effect"

@@ -18,7 +18,7 @@ import { over, settle, textOf, until } from "./utils.ts"
 
 const isLong = process.env["JOBLIB_TEST_RUNS"] !== undefined
 const rounds = isLong ? 11 : 2
-const jobsPerRound = 10_000
+const jobsPerRound = isLong ? 10_000 : 3000
 const maxEnded = 1000
 const batchSize = 250
 const size = 100
@@ -45,7 +45,7 @@ const simulations = Effect.gen(function*() {
   return { renew, layer: Layer.succeed(ProcessSpawner.ProcessSpawner, spawner) }
 })
 
-describe(`${rounds} times 10,000 jobs`, () => {
+describe(`${rounds} times ${jobsPerRound} jobs`, () => {
   it.scoped(
     "the last 1,000 stay for an hour with their output; then nothing is left, and the heap is flat",
     () =>
