@@ -91,7 +91,7 @@ describe(`${rounds} times ${jobsPerRound} jobs`, () => {
             assert.deepStrictEqual(told, { JobStarted: all, JobEnded: all, JobRemoved: all })
             heap.push(yield* heapUsed)
           }
-          // The first round warms up. 10,000 jobs that stayed would be more than 10 MB.
+          // The first round warms up. Jobs that stayed would be more than 10 MB.
           const growth = heap.slice(1).map((bytes) => (bytes - (heap[0] ?? 0)) / 1e6)
           assert.isBelow(Math.max(...growth), 5, `growth in MB: ${growth.map((mb) => mb.toFixed(2)).join(", ")}`)
           if (isLong) {
