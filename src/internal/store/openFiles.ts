@@ -179,7 +179,8 @@ export class OpenFiles {
         return this.looking
       }
     })
-    return Effect.asVoid(Effect.forkIn(Effect.interruptible(looking), this.scope))
+    // Disconnected: the scope must not wait for a disk that hangs.
+    return Effect.asVoid(Effect.forkIn(Effect.interruptible(Effect.disconnect(looking)), this.scope))
   })
 
   private readonly releaseUnused: Effect.Effect<void> = Effect.suspend(() => {
