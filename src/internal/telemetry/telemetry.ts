@@ -89,7 +89,9 @@ export class Share {
 export const share = (gauge: Metric.Metric.Gauge<number>): Effect.Effect<Share, never, Scope.Scope> =>
   Effect.acquireRelease(Effect.sync(() => new Share(gauge)), (share) => Effect.sync(() => share.set(0)))
 
-const programOf = (spec: JobSpec): string => spec.shell === false ? spec.command : "shell"
+/** Up to the first blank: who gives a whole line as the command, such as "curl -H …", starts nothing, but has told it. */
+const programOf = ({ command, shell }: JobSpec): string =>
+  shell === false ? command.trim().replace(/\s[^]*$/, " …") : "shell"
 
 /** A span, unless the tracer fails: what is told of a job must not change what becomes of it. */
 const makeSpan = (name: string, options: Tracer.SpanOptions): Effect.Effect<Tracer.Span | undefined> =>
