@@ -108,6 +108,34 @@ describe("OpenFiles", () => {
       assert.strictEqual(yield* Effect.flip(Fiber.join(waiting)), outOfDescriptors)
     }))
 
+  it.scoped("closes no file in use: not one that was idle at the last look, and is used while others are closed", () =>
+    Effect.gen(function*() {
+      const files = yield* OpenFiles.make(8)
+      const { open, state } = counted()
+      const [closing, closed, used] = [
+        yield* Deferred.make<void>(),
+        yield* Deferred.make<void>(),
+        yield* Deferred.make<void>()
+      ]
+      const slow = Effect.acquireRelease(
+        open,
+        () => Effect.zipRight(Deferred.succeed(closing, undefined), Deferred.await(closed))
+      )
+      const one = {}
+      yield* files.use({}, slow, nothing)
+      yield* files.use(one, open, nothing)
+      yield* TestClock.adjust("2 seconds")
+      yield* Deferred.await(closing)
+      const using = yield* Effect.fork(files.use(one, open, () => Deferred.await(used)))
+      yield* settle
+      yield* Deferred.succeed(closed, undefined)
+      yield* settle
+      const stillOpen = state.open
+      yield* Deferred.succeed(used, undefined)
+      yield* Fiber.join(using)
+      assert.strictEqual(stillOpen, 1)
+    }))
+
   it.scoped("closing waits for no file that is being closed, because it was not used, on a disk that hangs", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
