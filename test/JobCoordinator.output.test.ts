@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
+import { OutputLog } from "../src/internal/output/outputLog.ts"
 import type * as JobConfig from "../src/JobConfig.ts"
 import { JobCoordinator, layerWithStore } from "../src/JobCoordinator.ts"
 import type { JobId } from "../src/JobId.ts"
@@ -750,6 +751,21 @@ describe("whatever is written and read, and when", () => {
 })
 
 describe("a reader that the job waits for", () => {
+  it.scoped("and a hundred of them, who move on together, cost one look at the log", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const id = yield* start()
+      const pulls = yield* Effect.replicateEffect(jobs.pull(id, { whenBehind: "block" }), 100)
+      const reading = yield* fork(Effect.all(pulls, { concurrency: "unbounded" }))
+      const makeRoom = vi.spyOn(OutputLog.prototype, "makeRoom")
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(reading)
+      yield* settle
+      const looks = makeRoom.mock.calls.length
+      makeRoom.mockRestore()
+      assert.isAtMost(looks, 10)
+    }).pipe(simulate({ output: [write(1000, "hello")] })))
+
   for (
     const [options, name] of [[{ maxBytes: 10 }, "so many bytes"], [{ follow: false }, "what was there"]] as const
   ) {

@@ -81,6 +81,8 @@ export class Broadcaster implements Source {
   private storeIsFull = false
   private unannounced = 0
   private paused = false
+  /** Whether readers have moved on since the last look: thousands may do so together. */
+  private hasAdvanced = false
   private state: "open" | "closed" | "removed" = "open"
   private hasLeft = false
 
@@ -156,6 +158,8 @@ export class Broadcaster implements Source {
   }
 
   advanced(): void {
+    if (this.hasAdvanced) return
+    this.hasAdvanced = true
     this.mailbox.notify({ _tag: "Advanced" })
   }
 
@@ -175,6 +179,7 @@ export class Broadcaster implements Source {
         if (this.storeIsFull) message.onStoreFull()
         return this.goOn()
       case "Advanced":
+        this.hasAdvanced = false
         return this.goOn()
       case "Stored":
         this.log.stored = message.position
