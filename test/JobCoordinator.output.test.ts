@@ -1,21 +1,24 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
+import { OutputLog } from "../src/internal/output/outputLog.ts"
 import type * as JobConfig from "../src/JobConfig.ts"
-import { JobCoordinator } from "../src/JobCoordinator.ts"
+import { JobCoordinator, layerWithStore } from "../src/JobCoordinator.ts"
 import type { JobId } from "../src/JobId.ts"
 import * as JobSpec from "../src/JobSpec.ts"
 import type * as Output from "../src/Output.ts"
-import type * as SimulatedProcesses from "../src/SimulatedProcesses.ts"
+import { OutputStore, type StoredOutput } from "../src/OutputStore.ts"
+import * as SimulatedProcesses from "../src/SimulatedProcesses.ts"
 import { latin1, settle, simulated, textOf } from "./utils.ts"
 
 /** A coordinator whose only program is `p`. */
@@ -744,5 +747,107 @@ describe("whatever is written and read, and when", () => {
       }
       yield* jobs.wait(id)
     }).pipe(simulate({ output, end: { code: 0 } }), Effect.provide(TestContext.TestContext))
+  }
+})
+
+describe("a reader that the job waits for", () => {
+  it.scoped("and a hundred of them, who move on together, cost one look at the log", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const id = yield* start()
+      const pulls = yield* Effect.replicateEffect(jobs.pull(id, { whenBehind: "block" }), 100)
+      const reading = yield* fork(Effect.all(pulls, { concurrency: "unbounded" }))
+      const makeRoom = vi.spyOn(OutputLog.prototype, "makeRoom")
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(reading)
+      yield* settle
+      const looks = makeRoom.mock.calls.length
+      makeRoom.mockRestore()
+      assert.isAtMost(looks, 10)
+    }).pipe(simulate({ output: [write(1000, "hello")] })))
+
+  for (
+    const [options, name] of [[{ maxBytes: 10 }, "so many bytes"], [{ follow: false }, "what was there"]] as const
+  ) {
+    it.scoped(`and that wanted ${name} holds nothing up once it has had that`, () =>
+      Effect.gen(function*() {
+        const jobs = yield* JobCoordinator
+        const id = yield* start({ output: { maxBytes: 1000 } })
+        yield* settle
+        const pull = yield* jobs.pull(id, { whenBehind: "block", ...options })
+        yield* TestClock.adjust("1 second")
+        yield* pull
+        yield* settle
+        assert.strictEqual((yield* jobs.info(id)).output.stdoutBytes, 100_100)
+      }).pipe(simulate({
+        output: [
+          write(0, "a".repeat(100)),
+          ...Array.from({ length: 100 }, () => ({ at: 1000, data: "b".repeat(1000) }))
+        ]
+      })))
+  }
+})
+
+describe("a job that is removed while somebody begins to read it", () => {
+  it.effect("is read, or not found", () =>
+    Effect.gen(function*() {
+      const jobs = yield* JobCoordinator
+      const seen = new Set<string>()
+      for (let i = 0; i < 12; i++) {
+        const id = yield* start()
+        yield* jobs.wait(id)
+        const reader = yield* Effect.fork(Effect.merge(Effect.mapError(read(id), (error) => error._tag)))
+        for (let turn = 0; turn < i; turn++) yield* Effect.yieldNow()
+        yield* jobs.remove(id)
+        seen.add(yield* Fiber.join(reader))
+      }
+      assert.deepStrictEqual(Array.from(seen).sort(), ["JobNotFound", "hello"])
+    }).pipe(simulate({ output: [write(0, "hello")], end: { code: 0 } })))
+})
+
+describe("a store that dies", () => {
+  const die = () => {
+    throw new Error("dead")
+  }
+  const healthy: StoredOutput = {
+    append: () => Effect.succeed(true),
+    rest: Effect.void,
+    read: () => Effect.succeed([]),
+    start: () => 0,
+    tail: () => Effect.succeed(0),
+    remove: Effect.void
+  }
+  const layer = (open: () => StoredOutput) => {
+    const store = { window: { maxBytesPerJob: 10, maxBytes: 1000 }, open: Option.some(() => Effect.succeed(open())) }
+    return layerWithStore.pipe(
+      Layer.provide(Layer.succeed(OutputStore, store)),
+      Layer.provide(
+        SimulatedProcesses.layer({ p: { output: [write(0, "hello"), write(0, "world!")], end: { code: 0 } } })
+      )
+    )
+  }
+  const cases: Record<string, () => StoredOutput> = {
+    "as it is opened": die,
+    "as it appends": () => ({ ...healthy, append: die }),
+    "as it is read": () => ({ ...healthy, read: die }),
+    "as it is read, later": () => ({ ...healthy, read: () => Effect.die("dead") }),
+    "as it looks for a tail": () => ({ ...healthy, read: die, tail: die })
+  }
+  for (const [when, open] of Object.entries(cases)) {
+    it.effect(`${when}: the job ends well, and its readers are told`, () =>
+      Effect.gen(function*() {
+        const jobs = yield* JobCoordinator
+        const id = yield* start()
+        assert.strictEqual((yield* jobs.wait(id))._tag, "Exited")
+        const tag = (from: "start" | { readonly tail: number }) =>
+          Effect.merge(Effect.mapError(read(id, { from }), (error) => error._tag))
+        assert.strictEqual(yield* tag("start"), "OutputStoreError")
+        // A tail is what is kept, unless that cannot be read.
+        assert.strictEqual(
+          yield* tag({ tail: 11 }),
+          open === die || when === "as it appends" ? "world!" : "OutputStoreError"
+        )
+        assert.strictEqual(yield* read(id, { from: 5 }), "world!")
+      }).pipe(Effect.provide(layer(open))))
   }
 })

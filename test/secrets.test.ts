@@ -26,6 +26,7 @@ const secret = "hunter2"
 
 const failing: Record<string, JobSpec.Options> = {
   "a missing program": { command: "joblib-no-such-program" },
+  "a line that is taken for a program": { command: `joblib-no-such-program -H ${secret}` },
   "a missing program, with limits": { command: "joblib-no-such-program", limits: { openFiles: 64 } },
   "a file that is no program": { command: "/dev/null" },
   "a whole line for a program": { command: `mysql --password=${secret}` },

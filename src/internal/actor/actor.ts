@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as MutableQueue from "effect/MutableQueue"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Runtime from "effect/Runtime"
@@ -53,7 +54,8 @@ export class Actor<Message, Stopped> {
   private readonly mailbox: Queue.Queue<Letter<Message, Stopped>>
   private readonly options: Options<Stopped>
   private receive: Receive<Message> = () => {}
-  private readonly notices: Array<Message> = []
+  private readonly notices = MutableQueue.unbounded<Message>()
+  /** Out of the mailbox, the next one at the end: a long array takes long to shift. */
   private letters: Array<Letter<Message, Stopped>> = []
   private received = 0
   /** Resumes the fiber, while it has nothing to do. */
@@ -97,7 +99,7 @@ export class Actor<Message, Stopped> {
 
   /** Tells the actor something that must not wait for room. */
   notify(message: Message): void {
-    this.notices.push(message)
+    MutableQueue.offer(this.notices, message)
     this.wake()
   }
 
@@ -132,10 +134,10 @@ export class Actor<Message, Stopped> {
 
   /** Receives what there is, notices first. What needs no effect costs none. */
   private readonly work: Effect.Effect<void> = Effect.suspend(() => {
-    while (this.notices.length > 0 || this.letters.length > 0) {
+    while (!MutableQueue.isEmpty(this.notices) || this.letters.length > 0) {
       if (++this.received % messagesPerTurn === 0) return Effect.zipRight(nextTurn, this.work)
-      const notice = this.notices.shift()
-      const effect = notice === undefined ? this.open(this.letters.shift()) : this.attempt(notice)
+      const notice = MutableQueue.poll(this.notices, undefined)
+      const effect = notice === undefined ? this.open(this.letters.pop()) : this.attempt(notice)
       if (effect !== undefined) return Effect.zipRight(effect, this.work)
     }
     if (this.depth > 0) return this.empty
@@ -145,14 +147,14 @@ export class Actor<Message, Stopped> {
   private readonly empty: Effect.Effect<void> = Effect.suspend(() => {
     this.options.onDepth?.(this.depth)
     return Effect.flatMap(Queue.takeAll(this.mailbox), (letters) => {
-      this.letters = Chunk.toArray(letters)
+      this.letters = Chunk.toArray(letters).reverse()
       return this.work
     })
   })
 
   private readonly wait = Effect.async<void>((resume) => {
     // The fiber may have yielded since it looked.
-    if (this.closed || this.notices.length > 0 || this.depth > 0) return resume(Effect.void)
+    if (this.closed || !MutableQueue.isEmpty(this.notices) || this.depth > 0) return resume(Effect.void)
     this.options.onDepth?.(0)
     this.resume = resume
   })

@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import type * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import type { Settings } from "../../JobConfig.ts"
-import { CoordinatorStopped, type SubscriberLimitReached } from "../../JobError.ts"
+import { CoordinatorStopped, JobNotFound, type SubscriberLimitReached } from "../../JobError.ts"
 import type { JobId } from "../../JobId.ts"
 import type { OutputSource } from "../../Output.ts"
 import type { OutputStore } from "../../OutputStore.ts"
@@ -81,7 +81,10 @@ export class Broadcaster implements Source {
   private storeIsFull = false
   private unannounced = 0
   private paused = false
-  private state: "open" | "closed" | "removed" | "left" = "open"
+  /** Whether readers have moved on since the last look: thousands may do so together. */
+  private hasAdvanced = false
+  private state: "open" | "closed" | "removed" = "open"
+  private hasLeft = false
 
   constructor(
     id: JobId,
@@ -145,11 +148,18 @@ export class Broadcaster implements Source {
     this.mailbox.notify({ _tag: "Close" })
   }
 
-  admit(subscription: Subscription): Effect.Effect<void, SubscriberLimitReached | CoordinatorStopped> {
-    return this.mailbox.ask((reply) => ({ _tag: "Subscribe", subscription, reply }))
+  admit(subscription: Subscription): Effect.Effect<void, SubscriberLimitReached | JobNotFound | CoordinatorStopped> {
+    return Effect.mapError(
+      this.mailbox.ask<void, SubscriberLimitReached>((reply) => ({ _tag: "Subscribe", subscription, reply })),
+      // The job may have been removed since it was found.
+      (error) =>
+        this.state === "removed" && error._tag === "CoordinatorStopped" ? new JobNotFound({ id: this.id }) : error
+    )
   }
 
   advanced(): void {
+    if (this.hasAdvanced) return
+    this.hasAdvanced = true
     this.mailbox.notify({ _tag: "Advanced" })
   }
 
@@ -169,6 +179,7 @@ export class Broadcaster implements Source {
         if (this.storeIsFull) message.onStoreFull()
         return this.goOn()
       case "Advanced":
+        this.hasAdvanced = false
         return this.goOn()
       case "Stored":
         this.log.stored = message.position
@@ -199,7 +210,8 @@ export class Broadcaster implements Source {
       log.stored = 0
       return new Archive({
         log,
-        open: open(this.id, Option.fromNullable(maxBytes), () => log.pinned),
+        // A store may also throw.
+        open: Effect.suspend(() => open(this.id, Option.fromNullable(maxBytes), () => log.pinned)),
         fork: shared.forkStoring,
         stallTimeout: shared.store.stallTimeout,
         onStored: (position) => mailbox.notify({ _tag: "Stored", position }),
@@ -222,9 +234,9 @@ export class Broadcaster implements Source {
 
   /** Once nobody more may read, the actor lives as long as its last reader. */
   private leave(): Effect.Effect<void> | undefined {
-    if (this.state === "open" || this.state === "left" || this.subscribers.size > 0) return undefined
+    if (this.state === "open" || this.hasLeft || this.subscribers.size > 0) return undefined
     if (this.state === "removed") this.archive?.remove()
-    this.state = "left"
+    this.hasLeft = true
     this.shared.budget.close(this.log)
     return Scope.close(this.scope, Exit.void)
   }

@@ -12,8 +12,9 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import {
   type CoordinatorStopped,
+  type JobNotFound,
   OutputEvicted,
-  type OutputStoreError,
+  OutputStoreError,
   type SubscriberLimitReached
 } from "../../JobError.ts"
 import type { JobId } from "../../JobId.ts"
@@ -34,7 +35,9 @@ export interface Source {
   readonly archive: Archive | undefined
   readonly wakeUps: WakeUps
   /** Lets a subscription in, which then takes its place in the log. */
-  readonly admit: (subscription: Subscription) => Effect.Effect<void, SubscriberLimitReached | CoordinatorStopped>
+  readonly admit: (
+    subscription: Subscription
+  ) => Effect.Effect<void, SubscriberLimitReached | JobNotFound | CoordinatorStopped>
   /** A subscription has moved on that the log waits for. */
   readonly advanced: () => void
   /** Forgets a subscription, whether it was let in or not. */
@@ -80,7 +83,10 @@ export class Subscription {
   }
 
   /** Must come before the first `take`. `close` belongs after it, whatever came of it. */
-  get open(): Effect.Effect<Subscription, SubscriberLimitReached | OutputStoreError | CoordinatorStopped> {
+  get open(): Effect.Effect<
+    Subscription,
+    SubscriberLimitReached | JobNotFound | OutputStoreError | CoordinatorStopped
+  > {
     return Effect.flatMap(
       this.source.admit(this),
       () => this.lost.bytes > 0 ? Effect.as(this.locate, this) : Effect.succeed(this)
@@ -107,6 +113,7 @@ export class Subscription {
       this.lost = { bytes: tail - log.size(selection), end: log.start(selection) }
     } else this.position = from === "end" ? log.head : typeof from === "number" ? bytesOf(from) : 0
     if (follow === false) this.until = log.head
+    this.letGo()
   }
 
   /** Waits until the log may have grown or ended. The first time it only begins to listen: something may have come. */
@@ -120,7 +127,8 @@ export class Subscription {
   private get locate(): Effect.Effect<void, OutputStoreError> {
     const { lost, selection, source: { archive } } = this
     if (archive?.stored === undefined || archive.end < lost.end) return Effect.void
-    return Effect.map(archive.stored.tail(selection, lost.bytes, lost.end), (position) => {
+    const { stored } = archive
+    return Effect.map(attempt(() => stored.tail(selection, lost.bytes, lost.end)), (position) => {
       // A store may keep less than memory.
       this.position = Math.min(position, lost.end)
     })
@@ -161,7 +169,7 @@ export class Subscription {
     const limit = Math.min(end, log.start(selection), this.until)
     if (from >= limit) return this.take()
     const to = Math.min(limit, batchEnd(from) - maxBatchBytes + this.span)
-    return Effect.flatMap(Effect.mapError(stored.read(selection, from, to), Option.some), (read) => {
+    return Effect.flatMap(Effect.mapError(attempt(() => stored.read(selection, from, to)), Option.some), (read) => {
       const chunks = firstOf(read, maxBatchBytes)
       const last = chunks.at(-1)
       if (last !== undefined) {
@@ -222,12 +230,22 @@ export class Subscription {
     return Chunk.unsafeFromArray(taken)
   }
 
+  /** A log need keep nothing for who wants nothing more, even if it never asks for its end. */
+  private letGo(): void {
+    if (this.isSatisfied) this.position = Infinity
+  }
+
   private advance(to: number): void {
     this.position = to
+    this.letGo()
     this.skips = this.options.whenBehind === "skip"
     if (this.pins) this.source.advanced()
   }
 }
+
+/** A store may also die: its readers must not. */
+const attempt = <A>(read: () => Effect.Effect<A, OutputStoreError>): Effect.Effect<A, OutputStoreError> =>
+  Effect.catchAllDefect(Effect.suspend(read), (cause) => new OutputStoreError({ operation: "read", cause }))
 
 /** Chunks with the first so many bytes of what some have. */
 const firstOf = (chunks: ReadonlyArray<OutputChunk>, maxBytes: number): ReadonlyArray<OutputChunk> => {

@@ -149,7 +149,8 @@ export class OpenFiles {
 
   private release(owner: object, entry: Entry): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (this.entries.get(owner) !== entry) return Effect.void
+      // It may have been closed, or used again, since it was chosen.
+      if (entry.isBusy || this.entries.get(owner) !== entry) return Effect.void
       this.entries.delete(owner)
       return Effect.uninterruptible(Scope.close(entry.scope, Exit.void)).pipe(
         Effect.catchAllCause((cause) => Effect.sync(() => this.failures.set(owner, cause))),
@@ -179,7 +180,8 @@ export class OpenFiles {
         return this.looking
       }
     })
-    return Effect.asVoid(Effect.forkIn(Effect.interruptible(looking), this.scope))
+    // Disconnected: the scope must not wait for a disk that hangs.
+    return Effect.asVoid(Effect.forkIn(Effect.interruptible(Effect.disconnect(looking)), this.scope))
   })
 
   private readonly releaseUnused: Effect.Effect<void> = Effect.suspend(() => {

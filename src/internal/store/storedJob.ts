@@ -84,8 +84,8 @@ export class StoredJob {
           if (segment.base >= to) break
           const chunks = yield* this.unlessEvicted(segment, segment.read(selection, from, to, maxRead))
           // Nothing beyond what is missing: there must be no gap.
-          if (Option.isNone(chunks)) return []
-          if (chunks.value.length > 0) return chunks.value
+          if (Option.isNone(chunks) && this.start(selection) > from) return []
+          if (Option.isSome(chunks) && chunks.value.length > 0) return chunks.value
         }
         return []
       })

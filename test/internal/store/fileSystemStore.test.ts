@@ -5,11 +5,16 @@ import { FileSystem } from "@effect/platform"
 import { NodeContext } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Layer from "effect/Layer"
 import * as Fs from "node:fs"
 import { FileSystemStore, type Settings } from "../../../src/internal/store/fileSystemStore.ts"
 import { Ledger } from "../../../src/internal/store/ledger.ts"
 import * as JobId from "../../../src/JobId.ts"
+import type { OutputSource } from "../../../src/Output.ts"
+import { hooked } from "../../fixtures/fileSystems.ts"
 import * as OrderFiles from "../../fixtures/orderFiles.ts"
 import { numbers } from "../../fixtures/sizes.ts"
 
@@ -17,7 +22,8 @@ const isRoot = process.getuid?.() === 0
 
 const withStore = <A, E>(
   settings: Partial<Settings>,
-  body: (store: FileSystemStore, directory: string) => Effect.Effect<A, E>
+  body: (store: FileSystemStore, directory: string) => Effect.Effect<A, E>,
+  fileSystem: Layer.Layer<FileSystem.FileSystem> = NodeContext.layer
 ) =>
   Effect.scoped(Effect.gen(function*() {
     const fs = yield* FileSystem.FileSystem
@@ -30,10 +36,10 @@ const withStore = <A, E>(
       ...settings
     })
     return yield* body(store, directory)
-  })).pipe(Effect.provide(NodeContext.layer))
+  })).pipe(Effect.provide(fileSystem))
 
-const chunk = (offset: number, length: number) => ({
-  source: "stdout" as const,
+const chunk = (offset: number, length: number, source: OutputSource = "stdout") => ({
+  source,
   offset,
   bytes: new Uint8Array(length),
   at: DateTime.unsafeMake(0)
@@ -100,6 +106,33 @@ describe("FileSystemStore", () => {
         const ledger = (store as unknown as { readonly ledger: { size: number; entries: Map<object, unknown> } }).ledger
         assert.deepStrictEqual([ledger.size, ledger.entries.size], [0, 0])
       })))
+
+  it.effect("whoever reads a source where it is silent, and is left behind there, misses nothing that comes after", () =>
+    Effect.gen(function*() {
+      const [reading, evicted] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const held = hooked({
+        open: (path, go) =>
+          path.endsWith("order.000001.bin")
+            ? Deferred.succeed(reading, undefined).pipe(Effect.zipRight(Deferred.await(evicted)), Effect.zipRight(go))
+            : go
+      })
+      const read = (store: FileSystemStore) =>
+        Effect.gen(function*() {
+          const job = yield* open(store)
+          // In the first segment there is nothing of stdout after its first bytes; in the second there is.
+          yield* job.append([chunk(0, 10), chunk(10, 1000, "stderr")])
+          yield* job.append([chunk(1010, 10), chunk(1020, 1000, "stderr")])
+          const reader = yield* Effect.fork(job.read("stdout", 10, 2000))
+          yield* Deferred.await(reading)
+          yield* job.append([chunk(2020, 1000, "stderr")])
+          yield* job.append([chunk(3020, 1000, "stderr")])
+          assert.strictEqual(job.start("all"), 1010)
+          yield* Deferred.succeed(evicted, undefined)
+          return yield* Fiber.join(reader)
+        })
+      const chunks = yield* withStore({ maxBytes: 4000, segmentBytes: 1000 }, read, held)
+      assert.deepStrictEqual(chunks.map(({ offset, bytes }) => [offset, bytes.length]), [[1010, 10]])
+    }))
 
   it.effect("a file system that does nothing fails with a typed error, in the same turn", () =>
     Effect.scoped(Effect.gen(function*() {

@@ -3,12 +3,16 @@
  */
 import { Error as PlatformError, type FileSystem } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { OpenFiles } from "../../../src/internal/store/openFiles.ts"
 import { numbers } from "../../fixtures/sizes.ts"
+import { settle } from "../../utils.ts"
 
 /** Files that do nothing, and how many of them are open. */
 const counted = () => {
@@ -102,6 +106,52 @@ describe("OpenFiles", () => {
       yield* Scope.close(scope, yield* Effect.exit(Effect.void))
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* Effect.flip(Fiber.join(waiting)), outOfDescriptors)
+    }))
+
+  it.scoped("closes no file in use: not one that was idle at the last look, and is used while others are closed", () =>
+    Effect.gen(function*() {
+      const files = yield* OpenFiles.make(8)
+      const { open, state } = counted()
+      const [closing, closed, used] = [
+        yield* Deferred.make<void>(),
+        yield* Deferred.make<void>(),
+        yield* Deferred.make<void>()
+      ]
+      const slow = Effect.acquireRelease(
+        open,
+        () => Effect.zipRight(Deferred.succeed(closing, undefined), Deferred.await(closed))
+      )
+      const one = {}
+      yield* files.use({}, slow, nothing)
+      yield* files.use(one, open, nothing)
+      yield* TestClock.adjust("2 seconds")
+      yield* Deferred.await(closing)
+      const using = yield* Effect.fork(files.use(one, open, () => Deferred.await(used)))
+      yield* settle
+      yield* Deferred.succeed(closed, undefined)
+      yield* settle
+      const stillOpen = state.open
+      yield* Deferred.succeed(used, undefined)
+      yield* Fiber.join(using)
+      assert.strictEqual(stillOpen, 1)
+    }))
+
+  it.scoped("closing waits for no file that is being closed, because it was not used, on a disk that hangs", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const files = yield* Scope.extend(OpenFiles.make(8), scope)
+      const closing = yield* Deferred.make<void>()
+      const hanging = Effect.acquireRelease(
+        Effect.succeed({} as FileSystem.File),
+        () => Effect.zipRight(Deferred.succeed(closing, undefined), Effect.never)
+      )
+      yield* files.use({}, hanging, nothing)
+      yield* TestClock.adjust("2 seconds")
+      yield* Deferred.await(closing)
+      const closed = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.isTrue(Option.isSome(yield* Fiber.poll(closed)))
     }))
 
   it.scoped("a file that could not be closed to make room is its owner's trouble", () =>
