@@ -19,17 +19,20 @@ import { Signal } from "./JobStatus.ts"
 // A message of Schema's own would show what stands in the wrong place, and that may be a secret.
 const AnyText = Schema.String.annotations({ message: () => "must be a string" })
 
-const Text = AnyText.pipe(
-  Schema.filter((text) => text.includes("\0") ? "must not contain a NUL character" : undefined)
-)
+const nul = "must not contain a NUL character"
+const Text = AnyText.pipe(Schema.filter((text) => text.includes("\0") ? nul : undefined))
 
 const NonEmptyText = Text.pipe(Schema.nonEmptyString({ message: () => "must not be empty" }))
 
 // Schema loses a property of the name __proto__.
 const Key = Schema.String.annotations({ arbitrary: () => (fc) => fc.string().filter((key) => key !== "__proto__") })
 
+const Value = Schema.NullOr(Text).annotations({
+  message: ({ actual }) => ({ message: typeof actual === "string" ? nul : "must be a string, or null", override: true })
+})
+
 // A filter of the keys themselves would drop what it does not let pass.
-const Environment = Schema.Record({ key: Key, value: Schema.NullOr(Text) }).annotations({
+const Environment = Schema.Record({ key: Key, value: Value }).annotations({
   message: () => "must be an object"
 }).pipe(
   Schema.filter((env) =>
@@ -42,15 +45,28 @@ const Environment = Schema.Record({ key: Key, value: Schema.NullOr(Text) }).anno
 
 const isName = (name: string): boolean => name !== "" && !name.includes("=") && !name.includes("\0")
 
+const notATime = {
+  message: () => ({ message: "must be a duration, such as \"5 seconds\", and not negative", override: true })
+}
+
 // Milliseconds that are no safe integer cannot become JSON.
 const Time = Schema.compose(
   Schema.Duration,
   Schema.DurationFromSelf.pipe(
     Schema.filter((time) => time.value._tag !== "Millis" || Number.isSafeInteger(time.value.millis))
-  ).annotations({
-    message: () => ({ message: "must be a duration, such as \"5 seconds\", and not negative", override: true })
-  })
-)
+  ).annotations(notATime)
+).annotations(notATime)
+
+/** What a field stands for that is absent, or `undefined`. Schema's own way to say this would show what else is in it. */
+const withDefault = <A, I>(schema: Schema.Schema<A, I>, defaultValue: () => NoInfer<A>, reason: string) =>
+  Schema.optionalToRequired(
+    Schema.UndefinedOr(schema).annotations({ message: () => ({ message: reason, override: true }) }),
+    Schema.typeSchema(schema),
+    {
+      decode: (given) => Option.getOrElse(Option.flatMapNullable(given, identity), defaultValue),
+      encode: Option.some
+    }
+  )
 
 const positive = "must be a whole number, and greater than 0"
 const PositiveInt = Schema.Int.pipe(Schema.positive()).annotations({
@@ -166,26 +182,31 @@ const OutputPolicy = Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, 
  */
 export const JobSpec = Schema.Struct({
   command: NonEmptyText,
-  args: Schema.optionalWith(
+  args: withDefault(
     Schema.Array(Text).annotations({ message: () => "must be an array of strings" }),
-    { default: () => [] }
+    () => [],
+    "must be an array of strings without NUL characters"
   ),
   cwd: Schema.optionalWith(NonEmptyText, { exact: true }),
-  env: Schema.optionalWith(Environment, { default: () => ({}) }),
-  extendEnv: Schema.optionalWith(Schema.Boolean.annotations({ message: () => "must be true or false" }), {
-    default: () => true
-  }),
-  shell: Schema.optionalWith(
+  env: withDefault(Environment, () => ({}), "must be an object of variables: strings without NUL characters, or null"),
+  extendEnv: withDefault(
+    Schema.Boolean.annotations({ message: () => "must be true or false" }),
+    () => true,
+    "must be true or false"
+  ),
+  shell: withDefault(
     Schema.Union(Schema.Boolean, NonEmptyText).annotations({
       message: () => ({ message: "must be true, false, or the path of a shell", override: true })
     }),
-    { default: () => false }
+    () => false,
+    "must be true, false, or the path of a shell"
   ),
-  stdin: Schema.optionalWith(
+  stdin: withDefault(
     Schema.Literal("ignore", "pipe").annotations({
       message: () => ({ message: "must be \"ignore\" or \"pipe\"", override: true })
     }),
-    { default: () => "ignore" }
+    () => "ignore" as const,
+    "must be \"ignore\" or \"pipe\""
   ),
   stderr: Schema.optionalWith(
     Schema.Literal("pipe", "stdout").annotations({
@@ -204,9 +225,10 @@ export const JobSpec = Schema.Struct({
   drainTimeout: Schema.optionalWith(Time, { exact: true }),
   limits: Schema.optionalWith(Limits, { exact: true }),
   output: Schema.optionalWith(OutputPolicy, { exact: true }),
-  labels: Schema.optionalWith(
+  labels: withDefault(
     Schema.Record({ key: Key, value: AnyText }).annotations({ message: () => "must be an object" }),
-    { default: () => ({}) }
+    () => ({}),
+    "must be an object of strings"
   )
 })
 

@@ -341,7 +341,8 @@ describe("FromJson", () => {
   it.prop("never shows what stands in a wrong field", [wrongField("hunter2")], ([options]) => {
     const errors: ReadonlyArray<Either.Either<Error, JobSpec.JobSpec>> = [
       Either.flip(decode(options)),
-      Either.flip(validate(options))
+      Either.flip(validate(options)),
+      Either.flip(Schema.decodeUnknownEither(JobSpec.JobSpec)(options))
     ]
     const messages = errors.flatMap((error) =>
       Either.isRight(error) ? [error.right.message, String(error.right), JSON.stringify(error.right)] : []

@@ -10,6 +10,9 @@ import { spawn as spawnChild } from "node:child_process"
 import * as Fs from "node:fs"
 import { setPriority, tmpdir } from "node:os"
 import * as Path from "node:path"
+import { Readable } from "node:stream"
+import { text } from "node:stream/consumers"
+import { steps } from "../src/internal/process/limits.ts"
 import * as Prologue from "../src/internal/process/prologue.ts"
 import { JobCoordinator } from "../src/JobCoordinator.ts"
 import { InvalidJobSpec, JobStartError } from "../src/JobError.ts"
@@ -415,7 +418,7 @@ describe("JobSpec.limits", () => {
     it.scopedLive("and programs of any name: env(1) takes none for a variable or an option", () =>
       Effect.gen(function*() {
         const directory = yield* temporaryDirectory
-        for (const command of ["-", "a=b", "-x", " ", "é'\""]) {
+        for (const command of ["-", "a=b", "-a=b", "--x=y", "-x", " ", "é'\""]) {
           Fs.symlinkSync("/bin/sh", Path.join(directory, command))
           const spec = JobSpec.make({
             command,
@@ -548,6 +551,28 @@ describe("JobSpec.limits", () => {
             expect(program.env).toEqual(env)
             expect(program.shown).not.toContain(" of '")
             expect((yield* start({ shell: sh, env: "/usr/bin/env" }, {})).env).toEqual({})
+          })
+      )
+    }
+
+    for (const shell of Shells.shells.filter((shell) => shell !== "posh")) {
+      it.scopedLive.skipIf(Shells.isMissing(shell))(
+        `no program can raise a limit again: ${Shells.titleOf(shell)}`,
+        () =>
+          Effect.gen(function*() {
+            const taken = steps({ openFiles: 64, fileSize: 1024, memory: 2 ** 31 })
+            const child = Prologue.spawn(taken, ["cat", "/proc/self/limits"], {
+              cwd: undefined,
+              env: { PATH: "/usr/bin:/bin" },
+              stdio: ["ignore", "pipe", "pipe"]
+            }, { shell: yield* Shells.link(shell, "sh"), env: "/usr/bin/env" })
+            const output = text(child.stdout ?? Readable.from([]))
+            yield* Prologue.begin(taken, child, child.pid ?? 0)
+            expect(kernelLimits(yield* Effect.promise(() => output))).toMatchObject({
+              "open files": "64 64",
+              "file size": "1024 1024",
+              "address space": "2147483648 2147483648"
+            })
           })
       )
     }

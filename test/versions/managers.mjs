@@ -4,7 +4,7 @@
  * `npm run test:install -- pnpm` for one of them.
  */
 import { execFile } from "node:child_process"
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises"
+import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import { inFolder, npmInstall, project, run } from "./install.mjs"
@@ -42,12 +42,23 @@ const output = async (command, args, cwd) => {
   return stdout
 }
 
-/** Packs what is committed. */
+const notInAClone = new Set([".git", "node_modules", "dist", "docs"].map((name) => join(project, name)))
+
+/** What is committed; or, without a git that may read it, what is there. */
+const clone = async (folder, scratch) => {
+  try {
+    await must("git", ["clone", "--quiet", project, folder], scratch)
+  } catch (error) {
+    console.log(`No clone (${error.message}): the files as they are`)
+    await cp(project, folder, { recursive: true, filter: (file) => !notInAClone.has(file) })
+  }
+}
+
 const pack = async (scratch) => {
-  const clone = join(scratch, "clone")
-  await must("git", ["clone", "--quiet", project, clone], scratch)
-  await must("npm", ["ci", "--no-audit", "--no-fund"], clone)
-  await must("npm", ["pack", "--silent", "--pack-destination", scratch], clone)
+  const fresh = join(scratch, "clone")
+  await clone(fresh, scratch)
+  await must("npm", ["ci", "--no-audit", "--no-fund"], fresh)
+  await must("npm", ["pack", "--silent", "--pack-destination", scratch], fresh)
   const [tarball] = (await readdir(scratch)).filter((file) => file.endsWith(".tgz"))
   return join(scratch, tarball)
 }

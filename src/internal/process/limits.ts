@@ -24,31 +24,34 @@ export const steps = ({
   ...step(niceness, (n) => ({ apply: (pid) => setPriority(pid, n), failure: () => invalid("niceness", unprivileged) })),
   ...step(cpuTime, (time) => ({ command: limitCpu(time), failure: tooHigh("cpuTime", "cpu time") })),
   ...step(coreSize, (bytes) => ({
-    command: `ulimit -c ${Math.ceil(bytes / 512)}`,
+    command: limit("-c", Math.ceil(bytes / 512)),
     failure: tooHigh("coreSize", "core file size")
   })),
   ...step(fileSize, (bytes) => ({
-    command: `ulimit -f ${Math.ceil(bytes / 512)}`,
+    command: limit("-f", Math.ceil(bytes / 512)),
     failure: tooHigh("fileSize", "file size")
   })),
   // The option's name differs from shell to shell.
   ...step(processes, (n) => ({
-    command: `{ ulimit -p ${n} || ulimit -u ${n}; }`,
+    command: `{ ${limit("-p", n)} || { ${limit("-u", n)}; }; }`,
     failure: tooHigh("processes", "processes")
   })),
   ...step(openFiles, (n) => ({
-    command: `ulimit -n ${Math.max(n, fewFiles)}`,
-    last: `ulimit -n ${n}`,
+    command: limit("-n", Math.max(n, fewFiles)),
+    last: limit("-n", n),
     failure: tooHigh("openFiles", "open files")
   })),
   ...step(memory, (bytes) => ({
-    command: `ulimit -v ${Math.ceil(bytes / 1024)}`,
+    command: limit("-v", Math.ceil(bytes / 1024)),
     failure: tooHigh("memory", "address space")
   }))
 ]
 
 const step = <A>(limit: A | undefined, make: (limit: A) => Step): ReadonlyArray<Step> =>
   limit === undefined ? [] : [make(limit)]
+
+/** Most shells set both limits at once; zsh sets the soft one, which the program could raise again. */
+const limit = (option: string, value: number): string => `ulimit ${option} ${value} && ulimit -H ${option} ${value}`
 
 /** SIGXCPU comes at the soft limit, SIGKILL at the hard one, which can be set unless it is as low as that already. */
 const limitCpu = (time: Duration.Duration): string => {

@@ -56,13 +56,14 @@ export const spawn = (
     // The guardian looks for its mark by name.
     alias: name.startsWith("JOBLIB_") && isIdentifier(name) ? name : `${prefix}${index}`
   }))
-  const { args, exports } = canSplit(tools.env) ? bySplitting(variables) : byExporting(variables)
+  const splits = canSplit(tools.env)
+  const { args, exports } = splits ? bySplitting(variables) : byExporting(variables)
   return spawnChild(tools.shell, [
     "-c",
     script(tools.env, [...steps, { command: exports }]),
     "sh",
     ...args,
-    ...canBeNamedToEnv(program[0]) ? [] : [nice(), "-n", "0"],
+    ...canBeNamedToEnv(program[0]) ? [] : [nice(), "-n", "0", ...(splits ? ["--"] : [])],
     ...program
   ], {
     ...options,
@@ -83,7 +84,10 @@ const unusedPrefix = (names: ReadonlyArray<string>, prefix = "V"): string =>
 
 const isIdentifier = (name: string): boolean => /^[A-Za-z_]\w*$/.test(name)
 
-/** `env` takes an argument with a "=" for a variable, and a "-" for an option; `nice`, which changes nothing so, does not. */
+/**
+ * `env` takes an argument with a "=" for a variable, and a "-" for an option; `nice`, which changes nothing so, does not. The
+ * `nice` of busybox, whose `env` cannot split, takes "--" for the program.
+ */
 const canBeNamedToEnv = (file: string): boolean => file !== "-" && !file.includes("=")
 
 const nice = (): string => Fs.existsSync("/usr/bin/nice") ? "/usr/bin/nice" : "/bin/nice"
@@ -120,7 +124,7 @@ const quote = (text: string) => `'${text.replace(/['\\]/g, "\\$&")}'`
 
 /** Whether this `env` gives variables new names as it must; asked once. */
 const canSplit = (env: string): boolean => {
-  const known = splits.get(env)
+  const known = splitters.get(env)
   if (known !== undefined) return known
   const { error, stdout } = spawnSync(env, bySplitting(trial).args.concat(env), {
     env: Object.fromEntries(trial.map(({ alias, value }) => [alias, value])),
@@ -129,11 +133,11 @@ const canSplit = (env: string): boolean => {
   })
   if (error !== undefined && !("code" in error && error.code === "ENOENT")) throw error
   const does = stdout === trial.map(({ name, value }) => `${name}=${value}\n`).join("")
-  splits.set(env, does)
+  splitters.set(env, does)
   return does
 }
 
-const splits = new Map<string, boolean>()
+const splitters = new Map<string, boolean>()
 
 const trial: ReadonlyArray<Variable> = [
   { name: "a-'\\b", value: " '\"\\$x#", alias: "V0" },
