@@ -46,8 +46,9 @@ export interface Settings {
   }
   /**
    * Bytes of output kept in memory for one job, and over all jobs. The oldest leave first, except those that a reader
-   * with `whenBehind: "block"` has not had. What was read from a job last is always kept (64 KiB at most). Default: 16
-   * MiB, 256 MiB.
+   * with `whenBehind: "block"` has not had. What was read from a job last is always kept (64 KiB at most). What small
+   * pieces cost in memory besides their bytes counts as well: in full over all jobs, and for one job as soon as it is
+   * more than a quarter of its bound and 256 KiB. Default: 16 MiB, 256 MiB.
    */
   readonly output: {
     readonly maxBytesPerJob: number

@@ -148,6 +148,10 @@ const OutputPolicy = Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, 
  * - `shell` (default `false`): run `command` and `args`, joined by spaces, as a line of `/bin/sh`, or of the shell that
  *   is named.
  * - `stdin` (default `"ignore"`): `/dev/null`, or a `"pipe"` that `JobCoordinator.input` writes to.
+ * - `stderr`: a `"pipe"` of its own (the default), or that of `"stdout"`, as with `2>&1`: all is one source then, in the
+ *   order in which it was written.
+ * - `transport`: how bytes come from and to the job: by a `"pipe"` (the default), as from a shell, so that `> /dev/stderr`
+ *   and `cat /dev/stdin` work, or by a `"socket"`, as Node does it, which is faster for bulk and slower for lines.
  * - `timeout`: how long the job may run before it is stopped; default: no limit.
  * - `stop`: how to stop it; see `StopPolicy`.
  * - `drainTimeout`: how long to read on if a process that has left the process group still holds a pipe; default:
@@ -183,6 +187,18 @@ export const JobSpec = Schema.Struct({
     }),
     { default: () => "ignore" }
   ),
+  stderr: Schema.optionalWith(
+    Schema.Literal("pipe", "stdout").annotations({
+      message: () => ({ message: "must be \"pipe\" or \"stdout\"", override: true })
+    }),
+    { exact: true }
+  ),
+  transport: Schema.optionalWith(
+    Schema.Literal("pipe", "socket").annotations({
+      message: () => ({ message: "must be \"pipe\" or \"socket\"", override: true })
+    }),
+    { exact: true }
+  ),
   timeout: Schema.optionalWith(Time, { exact: true }),
   stop: Schema.optionalWith(StopPolicy, { exact: true }),
   drainTimeout: Schema.optionalWith(Time, { exact: true }),
@@ -217,6 +233,8 @@ export interface Options {
   readonly extendEnv?: boolean | undefined
   readonly shell?: boolean | string | undefined
   readonly stdin?: "ignore" | "pipe" | undefined
+  readonly stderr?: "pipe" | "stdout" | undefined
+  readonly transport?: "pipe" | "socket" | undefined
   readonly timeout?: Duration.DurationInput | undefined
   readonly stop?: {
     readonly signal?: Signal | undefined

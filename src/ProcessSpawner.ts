@@ -108,7 +108,7 @@ export class ProcessSpawner extends Context.Tag("joblib/ProcessSpawner")<Process
  *
  * - Only the leader is watched. Its process group counts as gone when the leader is reaped, and what the leader leaves
  *   behind is left alone (`guarantee` is `"leader"`). Nothing ends the jobs of a host that died.
- * - `limits` are an `InvalidJobSpec`.
+ * - `limits` and `stderr: "stdout"` are an `InvalidJobSpec`; `transport` is the executor's.
  * - The signal that killed a process is taken from the text of the executor's error. It is `"UNKNOWN"` if the text
  *   names none.
  * - A directory that may not be entered is `PermissionDenied`.

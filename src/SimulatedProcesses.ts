@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
+import { nameOf } from "./internal/process/programName.ts"
 import { type Action, canonical, type Course, type Program } from "./internal/simulation/member.ts"
 import { Simulation } from "./internal/simulation/simulatedProcess.ts"
 import { JobStartError, type JobStartReason } from "./JobError.ts"
@@ -221,7 +222,7 @@ export const layer = (
         Effect.acquireRelease(
           Effect.map(
             programOf(scripts, spec),
-            (program) => simulation.spawn(spec.command, program, spec.stdin === "pipe", listener)
+            (program) => simulation.spawn(spec, program, listener)
           ),
           (process) => process.release
         )
@@ -236,7 +237,7 @@ const programOf = (
   scripts: Readonly<Record<string, Script | ((spec: JobSpec) => Script)>>,
   spec: JobSpec
 ): Effect.Effect<Program, JobStartError> => {
-  const fail = (reason: JobStartReason, cause: unknown) => new JobStartError({ reason, command: spec.command, cause })
+  const fail = (reason: JobStartReason, cause: unknown) => new JobStartError({ reason, command: nameOf(spec), cause })
   return Effect.flatten(Effect.try({
     try: () => {
       const scripted = entry(scripts, spec.command)

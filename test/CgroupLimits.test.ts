@@ -77,6 +77,7 @@ const withCgroups = (directory: string) => {
     guarantee: "tree",
     pipes: "roomy",
     limits: "set",
+    joins: true,
     kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
   })
 

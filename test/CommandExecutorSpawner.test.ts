@@ -25,6 +25,7 @@ suite("ProcessSpawner.layerCommandExecutor", layer, programs, {
   guarantee: "leader",
   pipes: "roomy",
   limits: "refused",
+  joins: false,
   kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
 })
 
@@ -118,6 +119,7 @@ describe("ProcessSpawner.layerCommandExecutor, on a fake executor", () => {
   for (
     const [message, signal] of [
       ["Process interrupted due to receipt of signal: SIGSEGV", "SIGSEGV"],
+      ["Unknown: Command.exitCode (kill -SIGHUP 1): Process interrupted due to receipt of signal: SIGKILL", "SIGKILL"],
       ["SIGNIFICANT trouble", "UNKNOWN"],
       ["no idea", "UNKNOWN"]
     ] as const

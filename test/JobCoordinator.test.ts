@@ -24,6 +24,15 @@ suite({
 })
 
 suite({
+  name: "real processes by sockets",
+  spawner: NodeProcessSpawner.layer,
+  job: (script, options) => Scripts.realJob(script, { ...options, transport: "socket" }),
+  many: 200,
+  often: 50,
+  endsGroups: true
+})
+
+suite({
   name: "real processes through a CommandExecutor",
   spawner: Layer.provide(ProcessSpawner.layerCommandExecutor, NodeContext.layer),
   job: Scripts.realJob,

@@ -167,6 +167,8 @@ describe("validate", () => {
     ["shell", { shell: "" }],
     ["shell", { shell: 1 }],
     ["stdin", { stdin: "inherit" }],
+    ["stderr", { stderr: "ignore" }],
+    ["transport", { transport: "fifo" }],
     ["timeout", { timeout: -1 }],
     ["timeout", { timeout: NaN }],
     ["timeout", { timeout: -Infinity }],
@@ -207,13 +209,20 @@ describe("validate", () => {
   })
 
   it("says what is right", () => {
-    const reasons = [{ timeout: -1 }, { stop: { signal: "KILL" } }, { stdin: "inherit" }, { env: { "A=B": "" } }].map((
-      options
-    ) => Either.getOrThrow(Either.flip(validate({ command: "a", ...options }))).message)
+    const reasons = [
+      { timeout: -1 },
+      { stop: { signal: "KILL" } },
+      { stdin: "inherit" },
+      { stderr: "2" },
+      { transport: "tcp" },
+      { env: { "A=B": "" } }
+    ].map((options) => Either.getOrThrow(Either.flip(validate({ command: "a", ...options }))).message)
     assert.deepStrictEqual(reasons, [
       "Invalid job spec: timeout: must be a duration, such as \"5 seconds\", and not negative",
       "Invalid job spec: stop.signal: must be the name of a signal, such as \"SIGTERM\"",
       "Invalid job spec: stdin: must be \"ignore\" or \"pipe\"",
+      "Invalid job spec: stderr: must be \"pipe\" or \"stdout\"",
+      "Invalid job spec: transport: must be \"pipe\" or \"socket\"",
       "Invalid job spec: env.A=…: must have a name that is not empty and has no \"=\" and no NUL character in it"
     ])
   })

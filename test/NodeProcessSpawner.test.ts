@@ -15,19 +15,22 @@ import * as NodeProcessSpawner from "../src/NodeProcessSpawner.ts"
 import { ProcessSpawner } from "../src/ProcessSpawner.ts"
 import * as Hosts from "./fixtures/hosts.ts"
 import * as Processes from "./fixtures/processes.ts"
-import { programs, sh } from "./fixtures/programs.ts"
+import { programs, sh, through } from "./fixtures/programs.ts"
 import { Recorder } from "./fixtures/recorder.ts"
 import { suite } from "./ProcessSpawner.suite.ts"
 import { settings } from "./utils.ts"
 
 const layer = Layer.provide(NodeProcessSpawner.layer, settings())
 
-suite("NodeProcessSpawner", layer, programs, {
-  guarantee: "group",
-  pipes: "roomy",
-  limits: "set",
-  kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
-})
+for (const transport of ["pipe", "socket"] as const) {
+  suite(`NodeProcessSpawner, by ${transport}s`, layer, through(transport), {
+    guarantee: "group",
+    pipes: "roomy",
+    limits: "set",
+    joins: true,
+    kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
+  })
+}
 
 const test = (promise: string, body: Effect.Effect<void, unknown, ProcessSpawner | Scope.Scope>) =>
   it.scopedLive(promise, () => Effect.provide(body, layer))

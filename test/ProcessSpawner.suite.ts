@@ -62,6 +62,8 @@ export interface Capabilities {
   readonly pipes: "roomy" | "tight"
   /** Whether limits can be set; if not, they are refused, or (by a simulation) they do nothing. */
   readonly limits: "set" | "refused" | "ignored"
+  /** Whether both outputs can be one. */
+  readonly joins: boolean
   /** Ends a process that the spawner left alone, by what `leavesChild` wrote. */
   readonly kill: (pid: string) => void
 }
@@ -336,6 +338,25 @@ export const suite = <E>(
           })
         )
       }
+
+      test(
+        capabilities.joins
+          ? "of errors goes where the other goes, if the spec says so"
+          : "cannot be joined with that of errors",
+        Effect.gen(function*() {
+          const joined = Effect.flatMap(
+            spawn({ ...programs.writes, stderr: "stdout" }),
+            ({ recorder }) =>
+              Effect.map(
+                recorder.end,
+                (end) => [end, recorder.text("stdout"), recorder.text("stderr"), recorder.ends.length]
+              )
+          )
+          if (capabilities.joins) {
+            expect(yield* joined).toEqual([new Exited({ code: 12 }), "out\nerr\n", "", 2])
+          } else expect(yield* Effect.flip(joined)).toMatchObject({ _tag: "InvalidJobSpec", field: "stderr" })
+        })
+      )
 
       test(
         "ends once, also when it is given up after its end",

@@ -831,7 +831,7 @@ describe("the clock", () => {
       const { listener } = yield* listen()
       const start = (at: number) =>
         simulation.spawn(
-          "p",
+          JobSpec.make({ command: "p" }),
           {
             actions: [{ _tag: "End", at, status: exited(0) }],
             ignores: new Set(),
@@ -842,7 +842,6 @@ describe("the clock", () => {
             holdsPipes: true,
             children: []
           },
-          false,
           listener
         )
       const processes = [5, 3, 1, 4, 2].map(start)

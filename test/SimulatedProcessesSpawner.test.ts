@@ -69,5 +69,6 @@ suite("SimulatedProcesses", layer, {
   guarantee: "group",
   pipes: "tight",
   limits: "ignored",
+  joins: true,
   kill: () => {}
 })

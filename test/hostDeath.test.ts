@@ -79,6 +79,16 @@ describe("a host that ends by SIGKILL", () => {
       yield* kill(host, signal(host, "SIGKILL"))
     }))
 
+  it.scopedLive("leaves no shell that made pipes for it", () =>
+    Effect.gen(function*() {
+      const host = yield* Hosts.start(program, { jobs: 2, job: Hosts.family })
+      yield* host.says(/^idle$/m)
+      const makers = Processes.pipeMakersOf(host.pid)
+      assert.lengthOf(makers, 1)
+      yield* kill(host, signal(host, "SIGKILL"))
+      yield* Processes.none(() => makers.filter(Processes.isAlive))
+    }))
+
   it.scopedLive("leaves nothing when its whole process group is killed with it", () =>
     Effect.gen(function*() {
       const host = yield* Hosts.start(program, { jobs: 5, job: Hosts.family })

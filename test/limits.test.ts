@@ -42,6 +42,7 @@ suite("NodeProcessSpawner, with limits", limiting, programs, {
   guarantee: "group",
   pipes: "roomy",
   limits: "set",
+  joins: true,
   kill: (pid) => Processes.kill(Number(pid), "SIGKILL")
 })
 

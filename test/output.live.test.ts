@@ -49,7 +49,7 @@ const test = (
   it.scopedLive(
     promise,
     () => Effect.provide(Effect.flatMap(JobCoordinator.JobCoordinator, body), live(partial)),
-    size(360_000, 60_000)
+    size(360_000, 240_000)
   )
 
 const makeDirectory = Effect.acquireRelease(
@@ -320,7 +320,7 @@ describe("a program that never stops writing", () => {
         yield* Effect.log(`at most ${(most / MiB).toFixed(1)} MiB on the disk`)
         assert.isAtMost(most, cap + cap / 4)
       }),
-    size(120_000, 60_000)
+    240_000
   )
 })
 

@@ -22,6 +22,6 @@ describe("every example in the README and in a doc comment compiles and runs", (
       const problem = problems.get(example.name)
       if (problem !== undefined) throw new Error(problem)
       await Docs.run(consumer, example)
-    }, 90_000)
+    })
   }
 })

@@ -18,7 +18,7 @@ import { over, settle, textOf, until } from "./utils.ts"
 
 const isLong = process.env["JOBLIB_TEST_RUNS"] !== undefined
 const rounds = isLong ? 11 : 2
-const jobsPerRound = 10_000
+const jobsPerRound = isLong ? 10_000 : 3000
 const maxEnded = 1000
 const batchSize = 250
 const size = 100
@@ -45,7 +45,7 @@ const simulations = Effect.gen(function*() {
   return { renew, layer: Layer.succeed(ProcessSpawner.ProcessSpawner, spawner) }
 })
 
-describe(`${rounds} times 10,000 jobs`, () => {
+describe(`${rounds} times ${jobsPerRound} jobs`, () => {
   it.scoped(
     "the last 1,000 stay for an hour with their output; then nothing is left, and the heap is flat",
     () =>
@@ -91,7 +91,7 @@ describe(`${rounds} times 10,000 jobs`, () => {
             assert.deepStrictEqual(told, { JobStarted: all, JobEnded: all, JobRemoved: all })
             heap.push(yield* heapUsed)
           }
-          // The first round warms up. 10,000 jobs that stayed would be more than 10 MB.
+          // The first round warms up. Jobs that stayed would be more than 10 MB.
           const growth = heap.slice(1).map((bytes) => (bytes - (heap[0] ?? 0)) / 1e6)
           assert.isBelow(Math.max(...growth), 5, `growth in MB: ${growth.map((mb) => mb.toFixed(2)).join(", ")}`)
           if (isLong) {

@@ -19,6 +19,7 @@ import { JobCoordinator } from "../src/JobCoordinator.ts"
 import * as JobSpec from "../src/JobSpec.ts"
 import * as NodeProcessSpawner from "../src/NodeProcessSpawner.ts"
 import * as ProcessSpawner from "../src/ProcessSpawner.ts"
+import * as SimulatedProcesses from "../src/SimulatedProcesses.ts"
 import { over } from "./utils.ts"
 
 const secret = "hunter2"
@@ -27,6 +28,10 @@ const failing: Record<string, JobSpec.Options> = {
   "a missing program": { command: "joblib-no-such-program" },
   "a missing program, with limits": { command: "joblib-no-such-program", limits: { openFiles: 64 } },
   "a file that is no program": { command: "/dev/null" },
+  "a whole line for a program": { command: `mysql --password=${secret}` },
+  "a whole line for a program, with limits": { command: `mysql --password=${secret}`, limits: { openFiles: 64 } },
+  "a whole line that begins with a variable": { command: `PASSWORD=${secret} psql` },
+  "a whole line for a shell's name": { command: "true", shell: `/joblib/no/such/shell ${secret}` },
   "a missing directory": { command: "true", cwd: "/joblib/no/such/directory" },
   "a directory that is a file": { command: "true", cwd: "/dev/null" },
   "too many arguments": { command: "true", args: [secret.repeat(1_000_000)] },
@@ -133,6 +138,15 @@ describe.each(Object.entries(spawners))("%s", (_, spawner) => {
     }).pipe(Effect.provide(over(spawner)), Effect.provide(layer))
   })
 })
+
+it.live("a simulated start that fails tells no secret either", () =>
+  Effect.gen(function*() {
+    const jobs = yield* JobCoordinator
+    for (const shell of [true, false]) {
+      const error = yield* Effect.flip(jobs.start(JobSpec.make({ command: `curl --user ${secret}`, shell })))
+      for (const text of shown(error)) expect(text).not.toContain(secret)
+    }
+  }).pipe(Effect.provide(over(SimulatedProcesses.layer({})))))
 
 it.scopedLive("a start error names the interpreter that a script lacks", () =>
   Effect.gen(function*() {

@@ -35,8 +35,9 @@ export default defineConfig({
     setupFiles: ["test/setup.ts"],
     pool: "forks",
     poolOptions: { forks: { maxForks: 2 } },
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // They tell what hangs, not what is slow.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
     maxConcurrency: 2,
     reporters: ["default", leftOut, ...(report === undefined ? [] : ["json"])],
     ...(report === undefined ? {} : { outputFile: { json: report } })

@@ -57,7 +57,8 @@ const commands = NodeCommandExecutor.layer.pipe(Layer.provide(NodeFileSystem.lay
 export const withCommands = <A, E>(use: Effect.Effect<A, E, CommandExecutor | Scope.Scope>): Promise<A> =>
   use.pipe(Effect.scoped, Effect.provide(commands), Effect.runPromise)
 
-export const specOf = ([command, ...args]: Program): JobSpec.JobSpec => JobSpec.make({ command, args })
+export const specOf = ([command, ...args]: Program, transport?: "pipe" | "socket"): JobSpec.JobSpec =>
+  JobSpec.make({ command, args, transport })
 
 /** As a job is started: detached, no input, two pipes. */
 export const spawn = ([command, ...args]: Program): ChildProcess.ChildProcessByStdio<null, Readable, Readable> =>

@@ -11,12 +11,17 @@ import type { Program } from "./programs.ts"
 import type { Contestant } from "./work.ts"
 
 /** One reader, by whatever coordinator there is. */
-export const reader = (program: Program, size: number, run = withJobs): Contestant => ({
+export const reader = (
+  program: Program,
+  size: number,
+  run = withJobs,
+  transport?: "pipe" | "socket"
+): Contestant => ({
   measure: () =>
     run((jobs) =>
       time(Effect.gen(function*() {
         let length = 0
-        const id = yield* jobs.start(specOf(program))
+        const id = yield* jobs.start(specOf(program, transport))
         yield* Stream.runForEachChunk(jobs.output(id), (chunks) => {
           for (const { bytes } of Chunk.toReadonlyArray(chunks)) length += bytes.length
           return Effect.void
@@ -26,8 +31,13 @@ export const reader = (program: Program, size: number, run = withJobs): Contesta
     )
 })
 
-export const readers = (program: Program, size: number, ratio: number): Record<string, Contestant> => ({
-  "joblib": reader(program, size),
+export const readers = (
+  program: Program,
+  size: number,
+  ratio: number,
+  transport: "pipe" | "socket" = "pipe"
+): Record<string, Contestant> => ({
+  [`joblib, by a ${transport}`]: reader(program, size, withJobs, transport),
   "plain Node that keeps the bytes": {
     target: { ratio },
     measure: () =>

@@ -119,7 +119,7 @@ export const compile = async (
   return problems
 }
 
-/** Runs a compiled example and gives what it printed. Fails if it fails, or takes more than a minute. */
+/** Runs a compiled example and gives what it printed. Fails if it fails, or takes more than some minutes. */
 export const run = async (consumer: string, example: Example): Promise<string> => {
   const cwd = await mkdtemp(join(consumer, "run-"))
   const file = join(consumer, `${moduleName(example)}.js`)
@@ -133,7 +133,7 @@ export const run = async (consumer: string, example: Example): Promise<string> =
     execFile(
       program,
       args,
-      { cwd, env, timeout: 60_000, killSignal: "SIGKILL" },
+      { cwd, env, timeout: 200_000, killSignal: "SIGKILL" },
       (error, stdout, stderr) =>
         error === null ? resolve(stdout) : reject(
           new Error(

@@ -151,6 +151,8 @@ export class Actor<Message, Stopped> {
   })
 
   private readonly wait = Effect.async<void>((resume) => {
+    // The fiber may have yielded since it looked.
+    if (this.closed || this.notices.length > 0 || this.depth > 0) return resume(Effect.void)
     this.options.onDepth?.(0)
     this.resume = resume
   })

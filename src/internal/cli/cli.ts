@@ -7,13 +7,14 @@ import * as Command from "@effect/cli/Command"
 import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as Options from "@effect/cli/Options"
 import * as ValidationError from "@effect/cli/ValidationError"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as JobCoordinator from "../../JobCoordinator.ts"
 import * as JobSpec from "../../JobSpec.ts"
 import * as NodeProcessSpawner from "../../NodeProcessSpawner.ts"
+import * as Durations from "../time/duration.ts"
 import * as Run from "./run.ts"
 
 const units: Record<string, Duration.Unit> = { ms: "millis", s: "seconds", m: "minutes", h: "hours", d: "days" }
@@ -27,7 +28,7 @@ const duration = (name: string) =>
     Options.mapEffect((text) => {
       const [, amount, unit = ""] = /^(\d+(?:\.\d+)?)([a-z]+)$/.exec(text) ?? []
       const input = amount !== undefined && units[unit] !== undefined ? `${amount} ${units[unit]}` : text
-      return Option.match(Duration.decodeUnknown(input), {
+      return Option.match(Durations.decode(input), {
         onNone: () => invalid(`--${name} takes a time such as 30s, 500ms or "2 minutes", not "${text}"`),
         onSome: Effect.succeed
       })
@@ -43,7 +44,7 @@ const assignments = (name: string) =>
       const end = text.indexOf("=")
       return end > 0
         ? Effect.succeed([text.slice(0, end), text.slice(end + 1)] as const)
-        : invalid(`--${name} takes NAME=VALUE, not "${text}"`)
+        : invalid(`--${name} takes NAME=VALUE${end === 0 ? ", and a name is not empty" : `, not "${text}"`}`)
     })),
     Options.map((entries): Record<string, string> => Object.fromEntries(entries))
   )

@@ -11,6 +11,7 @@ import * as Path from "node:path"
 import { CgroupError, type CgroupErrorReason, JobStartError } from "../../JobError.ts"
 import type { JobSpec } from "../../JobSpec.ts"
 import { Cgroup } from "./cgroup.ts"
+import { nameOf } from "./programName.ts"
 import type { Step } from "./prologue.ts"
 import * as StartError from "./startError.ts"
 
@@ -86,7 +87,7 @@ export const join = (cgroup: Cgroup, spec: JobSpec): Step => ({
 /** The error of a job that cannot have a cgroup. Its cause is about the cgroup alone. */
 export const startError = (spec: JobSpec, cause: unknown): JobStartError => {
   const reason = StartError.reasonOf(cause) === "ResourceExhausted" ? "ResourceExhausted" : "Unknown"
-  return new JobStartError({ reason, command: StartError.nameOf(spec, reason), cause })
+  return new JobStartError({ reason, command: nameOf(spec), cause })
 }
 
 const joinCommand = ({ path }: Cgroup): string => `echo 0 >'${path.replaceAll("'", "'\\''")}/cgroup.procs'`

@@ -31,6 +31,9 @@ export const spawn = (executor: CommandExecutor.CommandExecutor, spec: JobSpec.J
     if (spec.limits !== undefined) {
       return yield* new InvalidJobSpec({ field: "limits", reason: "cannot be set through a CommandExecutor" })
     }
+    if (spec.stderr === "stdout") {
+      return yield* new InvalidJobSpec({ field: "stderr", reason: "has a pipe of its own through a CommandExecutor" })
+    }
     const isExtended = spec.extendEnv && !Object.values(spec.env).includes(null)
     if (!isExtended && !("extendEnv" in Command.make(spec.command))) {
       const reason = "@effect/platform before 0.97.2 always extends the host's environment"
@@ -162,8 +165,9 @@ const toEnded = (exit: Exit.Exit<number, unknown>): Ended =>
     ? new Exited({ code: exit.value >>> 0 })
     : new Killed({ signal: Option.getOrElse(signalIn(String(Cause.squash(exit.cause))), () => "UNKNOWN" as const) })
 
+/** The message begins with the command line, which may name signals too. */
 const signalIn = (message: string): Option.Option<Signal> =>
   Option.flatMap(
-    Option.fromNullable(/SIG[A-Z0-9]+/.exec(message)),
-    ([name]) => Schema.decodeUnknownOption(Signal)(name)
+    Option.fromNullable(message.match(/SIG[A-Z0-9]+/g)?.at(-1)),
+    (name) => Schema.decodeUnknownOption(Signal)(name)
   )

@@ -2,7 +2,6 @@
  * A process of `node:child_process` as the actors see it.
  */
 import * as Effect from "effect/Effect"
-import type { ChildProcess } from "node:child_process"
 import type { Readable, Writable } from "node:stream"
 import type { Signal } from "../../JobStatus.ts"
 import type { OutputSource } from "../../Output.ts"
@@ -10,22 +9,28 @@ import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
 import { nextTurn } from "../time/nextTurn.ts"
 import * as ExitStatus from "./exitStatus.ts"
 import type { Group } from "./processGroup.ts"
+import type { Streams } from "./stdio.ts"
+
+/** What tells of the exit of a process, and has reaped it then. */
+export interface Reaper {
+  on(event: "exit", listener: (code: number | null, signal: NodeJS.Signals | null) => void): unknown
+}
 
 export class NodeProcess implements Process {
   readonly group: Group
-  private readonly child: ChildProcess
+  private readonly streams: Streams
   private readonly listener: ProcessListener
   private held = 0
 
-  constructor(child: ChildProcess, group: Group, listener: ProcessListener) {
-    this.child = child
+  constructor(reaper: Reaper, streams: Streams, group: Group, listener: ProcessListener) {
+    this.streams = streams
     this.group = group
     this.listener = listener
-    child.on("exit", (code, signal) => this.onExit(code, signal))
+    reaper.on("exit", (code, signal) => this.onExit(code, signal))
     // Any number of writers may wait for room.
-    child.stdin?.on("error", ignore).setMaxListeners(0)
-    this.read("stdout", child.stdout)
-    this.read("stderr", child.stderr)
+    streams.stdin?.on("error", ignore).setMaxListeners(0)
+    this.read("stdout", streams.stdout)
+    this.read("stderr", streams.stderr)
   }
 
   get pid(): number {
@@ -48,8 +53,8 @@ export class NodeProcess implements Process {
     return Effect.sync(() => {
       if (this.held === 0) return
       this.held = 0
-      this.child.stdout?.resume()
-      this.child.stderr?.resume()
+      this.streams.stdout?.resume()
+      this.streams.stderr?.resume()
     })
   }
 
@@ -61,7 +66,7 @@ export class NodeProcess implements Process {
   /** Waits for room first: what Node was given is sent, even if its caller leaves. */
   writeInput(bytes: Uint8Array): Effect.Effect<boolean> {
     return Effect.async((resume) => {
-      const { stdin } = this.child
+      const { stdin } = this.streams
       if (stdin === null || !stdin.writable) return resume(Effect.succeed(false))
       if (stdin.writableNeedDrain) return whenDrained(stdin, () => resume(this.writeInput(bytes)))
       stdin.write(bytes, (error) => resume(Effect.succeed(error === null || error === undefined)))
@@ -70,27 +75,27 @@ export class NodeProcess implements Process {
 
   get closeInput(): Effect.Effect<void> {
     return Effect.sync(() => {
-      this.child.stdin?.end()
+      this.streams.stdin?.end()
     })
   }
 
   /** Leaves nothing open and nobody alive. */
   release(): void {
     this.group.signal("SIGKILL")
-    this.child.stdin?.destroy()
+    this.streams.stdin?.destroy()
     this.closeOutput()
   }
 
   /** Whether more could have come. */
   private closeOutput(): boolean {
     const wasOpen = this.outputIsOpen
-    this.child.stdout?.destroy()
-    this.child.stderr?.destroy()
+    this.streams.stdout?.destroy()
+    this.streams.stderr?.destroy()
     return wasOpen
   }
 
   private get outputIsOpen(): boolean {
-    return isOpen(this.child.stdout) || isOpen(this.child.stderr)
+    return isOpen(this.streams.stdout) || isOpen(this.streams.stderr)
   }
 
   private read(source: OutputSource, stream: Readable | null): void {

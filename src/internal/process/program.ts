@@ -4,12 +4,15 @@
  */
 import * as Fs from "node:fs"
 import * as JobSpec from "../../JobSpec.ts"
+import { fileOf } from "./programName.ts"
 import type { Surroundings } from "./startError.ts"
 
 export type Program = readonly [file: string, ...args: ReadonlyArray<string>]
 
-export const of = ({ args, command, shell }: JobSpec.JobSpec): Program =>
-  shell === false ? [command, ...args] : [shell === true ? "/bin/sh" : shell, "-c", [command, ...args].join(" ")]
+export const of = (spec: JobSpec.JobSpec): Program => {
+  const { args, command, shell } = spec
+  return shell === false ? [command, ...args] : [fileOf(spec), "-c", [command, ...args].join(" ")]
+}
 
 /** Throws what Node would, did it start this file in this directory with this environment. */
 export const check = (
@@ -55,8 +58,7 @@ export const surroundings: Surroundings = {
     }
   },
   lacking: (spec) => {
-    const [file] = of(spec)
-    for (const path of candidates(file, spec.cwd, JobSpec.environment(spec, process.env))) {
+    for (const path of candidates(fileOf(spec), spec.cwd, JobSpec.environment(spec, process.env))) {
       const interpreter = interpreterOf(path)
       if (interpreter !== undefined && !Fs.existsSync(interpreter)) return interpreter
     }

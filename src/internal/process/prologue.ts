@@ -27,10 +27,10 @@ export interface Step {
   readonly failure: () => InvalidJobSpec | JobStartError
 }
 
-export interface Options extends SpawnOptions {
+export interface Options extends Omit<SpawnOptions, "stdio"> {
   readonly cwd: string | undefined
   readonly env: Record<string, string>
-  readonly stdio: ["ignore" | "pipe", "pipe", "pipe"]
+  readonly stdio: ReadonlyArray<"ignore" | "pipe" | number>
 }
 
 /** What it is made of, besides the program. */

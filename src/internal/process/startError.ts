@@ -6,6 +6,7 @@
 import { isPlatformError } from "@effect/platform/Error"
 import { JobStartError, type JobStartReason } from "../../JobError.ts"
 import type { JobSpec } from "../../JobSpec.ts"
+import { fileOf, nameOf } from "./programName.ts"
 
 /** Where a program would be started, to tell what was wrong there. */
 export interface Surroundings {
@@ -37,25 +38,15 @@ export const fromPlatform = (spec: JobSpec, cause: unknown): JobStartError => {
 const make = (spec: JobSpec, reason: JobStartReason, cause: unknown, path?: string) =>
   new JobStartError({
     reason,
-    command: nameOf(spec, reason),
+    command: nameOf(spec),
     cause: withoutArguments(cause),
     ...(path === undefined ? {} : { path })
   })
 
-/** The program. Who gives a whole line as one, such as "echo hello", finds no program, and the first word in the error. */
-export const nameOf = ({ command, shell }: JobSpec, reason: JobStartReason): string => {
-  if (shell !== false) return shell === true ? "/bin/sh" : shell
-  const [first = "", ...rest] = command.trim().split(/\s+/)
-  return rest.length > 0 && reason !== "PermissionDenied" ? `${first} …` : command
-}
-
 /** The program that was started in the place of the job's own, to become it later. */
 const otherProgram = (spec: JobSpec, cause: unknown): string | undefined => {
   const path = fieldOf(cause, "path")
-  return path !== undefined && syscallOf(cause) === "spawn" &&
-      path !== (spec.shell === false ? spec.command : nameOf(spec, "NotFound"))
-    ? path
-    : undefined
+  return path !== undefined && syscallOf(cause) === "spawn" && path !== fileOf(spec) ? path : undefined
 }
 
 const withoutArguments = (cause: unknown): Error => {

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Schema from "effect/Schema"
+import type { JobSpec } from "../../JobSpec.ts"
 import { type Ended, type FatalSignal, Killed, Signal } from "../../JobStatus.ts"
 import type { OutputSource } from "../../Output.ts"
 import type { Process, ProcessListener } from "../../ProcessSpawner.ts"
@@ -39,9 +40,9 @@ export class Simulation {
     this.world = world
   }
 
-  spawn(command: string, program: Program, hasInput: boolean, listener: ProcessListener): SimulatedProcess {
-    const input = new SimulatedInput(hasInput, this.now)
-    const group = new SimulatedProcess(this, command, input, listener, this.nextPid)
+  spawn(spec: JobSpec, program: Program, listener: ProcessListener): SimulatedProcess {
+    const input = new SimulatedInput(spec.stdin === "pipe", this.now)
+    const group = new SimulatedProcess(this, spec, input, listener, this.nextPid)
     this.groups.add(group)
     this.enter(group, program)
     this.settle()
@@ -120,19 +121,22 @@ export class SimulatedProcess implements Process {
   readonly members = new Set<Member>()
   readonly input: SimulatedInput
   private readonly simulation: Simulation
+  /** Whether all is written to one pipe. */
+  private readonly joinsErrors: boolean
   private readonly listener: ProcessListener
   private readonly pipes = { stdout: { paused: false, ended: false }, stderr: { paused: false, ended: false } }
   private readonly gone = Deferred.unsafeMake<void>(FiberId.none)
 
   constructor(
     simulation: Simulation,
-    command: string,
+    spec: JobSpec,
     input: SimulatedInput,
     listener: ProcessListener,
     pid: number
   ) {
     this.simulation = simulation
-    this.command = command
+    this.command = spec.command
+    this.joinsErrors = spec.stderr === "stdout"
     this.input = input
     this.listener = listener
     this.pid = pid
@@ -198,12 +202,19 @@ export class SimulatedProcess implements Process {
 
   /** Whether a writer would have to wait. */
   isFull(source: OutputSource): boolean {
-    return this.pipes[source].paused && !this.pipes[source].ended
+    const pipe = this.pipes[this.pipeOf(source)]
+    return pipe.paused && !pipe.ended
   }
 
   write(member: Member, source: OutputSource, bytes: Uint8Array): void {
-    if (this.pipes[source].ended) return member.receive("SIGPIPE")
-    if (!this.listener.onOutput(source, bytes)) this.pipes[source].paused = true
+    const name = this.pipeOf(source)
+    const pipe = this.pipes[name]
+    if (pipe.ended) return member.receive("SIGPIPE")
+    if (!this.listener.onOutput(name, bytes)) pipe.paused = true
+  }
+
+  private pipeOf(source: OutputSource): OutputSource {
+    return this.joinsErrors ? "stdout" : source
   }
 
   end(member: Member, status: Ended): void {

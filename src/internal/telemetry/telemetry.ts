@@ -21,6 +21,7 @@ import type { JobId } from "../../JobId.ts"
 import type { JobInfo } from "../../JobInfo.ts"
 import type { JobSpec } from "../../JobSpec.ts"
 import type { JobStatus } from "../../JobStatus.ts"
+import { nameOf } from "../process/programName.ts"
 
 export const running = Metric.gauge("joblib_jobs_running", { description: "Jobs that have not ended" })
 
@@ -89,7 +90,7 @@ export class Share {
 export const share = (gauge: Metric.Metric.Gauge<number>): Effect.Effect<Share, never, Scope.Scope> =>
   Effect.acquireRelease(Effect.sync(() => new Share(gauge)), (share) => Effect.sync(() => share.set(0)))
 
-const programOf = (spec: JobSpec): string => spec.shell === false ? spec.command : "shell"
+const programOf = (spec: JobSpec): string => spec.shell === false ? nameOf(spec) : "shell"
 
 /** A span, unless the tracer fails: what is told of a job must not change what becomes of it. */
 const makeSpan = (name: string, options: Tracer.SpanOptions): Effect.Effect<Tracer.Span | undefined> =>

@@ -4,10 +4,12 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { hole } from "effect/Function"
 import * as Logger from "effect/Logger"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Actor from "../../../src/internal/actor/actor.ts"
+import { settle } from "../../utils.ts"
 
 type Message =
   | { readonly _tag: "Add"; readonly n: number; readonly reply: Actor.Reply<number, string> }
@@ -73,6 +75,29 @@ const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.zipLeft(Effect.fork(e
 
 for (const capacity of [1, 2, 16]) {
   describe(`an actor with a mailbox of ${capacity}`, () => {
+    it.effect("what comes while its fiber yields, just before it waits, is received", () =>
+      Effect.gen(function*() {
+        const runtime = yield* Effect.withMaxOpsBeforeYield(Effect.runtime<never>(), 64)
+        const steps = (n: number): Effect.Effect<void> => n === 0 ? Effect.void : Effect.suspend(() => steps(n - 1))
+        // With one of these numbers of steps the fiber yields right there, and after one of these waits it does so.
+        for (let n = 0; n < 150; n++) {
+          for (let wait = 0; wait < 6; wait++) {
+            const scope = yield* Scope.make()
+            let received = 0
+            const actor = yield* Actor.make<number, never>({ capacity, runtime, stopped: hole<never> })
+            yield* actor.start((n) => Effect.zipRight(Effect.sync(() => received++), steps(n)), scope)
+            yield* Effect.promise(async () => {
+              actor.notify(n)
+              for (let i = 0; i < wait; i++) await Promise.resolve()
+              actor.notify(0)
+            })
+            yield* settle
+            assert.strictEqual(received, 2, `${n} steps, ${wait} waits`)
+            yield* Scope.close(scope, Exit.void)
+          }
+        }
+      }))
+
     it.effect("answers every request, one after the other, in order", () =>
       Effect.gen(function*() {
         const actor = yield* counter(capacity)

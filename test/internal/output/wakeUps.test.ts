@@ -13,7 +13,7 @@ describe("wakeUps", () => {
         wakeUps.announce(atOnce)
         yield* wait
       }
-    }), 10_000)
+    }))
 
   it.effect("a slow listener is woken in the next turn all the same, under a clock that stands still", () =>
     Effect.gen(function*() {

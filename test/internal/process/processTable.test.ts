@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import * as ProcessTable from "../../../src/internal/process/processTable.ts"
+import * as Processes from "../../fixtures/processes.ts"
 
 /** A line of `/proc/<pid>/stat`, as Linux 6 writes it. */
 const stat = (options: { readonly name?: string; readonly state: string; readonly threads?: number }) =>
@@ -50,7 +51,7 @@ describe("ProcessTable", () => {
       yield* Effect.promise(() => once(child.stdout, "data"))
       const table = yield* ProcessTable.make
       expect((yield* table.snapshot()).get(child.pid ?? 0)).toEqual({ alive: 3, zombies: 0 })
-      process.kill(-(child.pid ?? 0), "SIGKILL")
+      Processes.kill(-(child.pid ?? 0), "SIGKILL")
       yield* Effect.promise(() => once(child, "exit"))
     }))
 

@@ -82,7 +82,11 @@ describe("the message", () => {
     expect(messageOf(line, errno("ENOENT"))).toMatch(
       /^Cannot start "echo …": there is no such program in the PATH, or no such file; arguments belong in args, and a line for a shell takes shell: true/
     )
-    expect(messageOf(line, errno("EACCES"))).toMatch(/^Cannot start "echo hello": it may not be executed/)
+    // Where a directory of the PATH may not be entered, the whole line is "not permitted".
+    expect(messageOf(line, errno("EACCES"))).toMatch(/^Cannot start "echo …": it may not be executed/)
+    expect(messageOf(JobSpec.make({ command: "PASSWORD=secret psql" }), errno("ENOENT")))
+      .toMatch(/^Cannot start "PASSWORD …": /)
+    expect(messageOf(JobSpec.make({ command: "a=b" }), errno("ENOENT"))).toMatch(/^Cannot start "a=b": /)
   })
 })
 
