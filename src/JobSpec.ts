@@ -164,10 +164,11 @@ const OutputPolicy = Schema.Struct({ maxBytes: Schema.optionalWith(PositiveInt, 
  * - `shell` (default `false`): run `command` and `args`, joined by spaces, as a line of `/bin/sh`, or of the shell that
  *   is named.
  * - `stdin` (default `"ignore"`): `/dev/null`, or a `"pipe"` that `JobCoordinator.input` writes to.
- * - `stderr`: a `"pipe"` of its own (the default), or that of `"stdout"`, as with `2>&1`: all is one source then, in the
- *   order in which it was written.
- * - `transport`: how bytes come from and to the job: by a `"pipe"` (the default), as from a shell, so that `> /dev/stderr`
- *   and `cat /dev/stdin` work, or by a `"socket"`, as Node does it, which is faster for bulk and slower for lines.
+ * - `stderr` (default `"pipe"`): standard error has a pipe of its own. `"stdout"`: it shares the pipe of standard
+ *   output, as with `2>&1`. Then everything is of the source `"stdout"`, in the order in which it was written.
+ * - `transport` (default `"pipe"`): what carries the job's bytes. `"pipe"`: pipes, as a shell gives them, so that `>
+ *   /dev/stderr` and `cat /dev/stdin` work. `"socket"`: sockets, as Node gives them, which are faster for bulk and
+ *   slower for lines.
  * - `timeout`: how long the job may run before it is stopped; default: no limit.
  * - `stop`: how to stop it; see `StopPolicy`.
  * - `drainTimeout`: how long to read on if a process that has left the process group still holds a pipe; default:

@@ -16,8 +16,9 @@ import { type Guarantee, ProcessSpawner } from "./ProcessSpawner.ts"
  * instead of `"group"`: with `JobConfig.guardian: "off"`, after the guardian was lost, or where `/bin/sh` is missing or
  * unable.
  *
- * Jobs get pipes of the kernel, where Node would give them sockets. A small shell makes them, on Linux. Elsewhere, and
- * where it cannot (for want of `/proc`, or of a `/bin/sh` that has pipes for here-documents), they get sockets.
+ * On Linux, jobs get pipes of the kernel, where Node alone would give them sockets. A small shell makes the pipes.
+ * Where it cannot, because there is no `/proc` or `/bin/sh` has no pipes for here-documents, and on other systems, jobs
+ * get sockets.
  *
  * Node does not report a death by a real-time signal (SIGRTMIN to SIGRTMAX). It shows as `Exited` with code 0, although
  * it is no success.

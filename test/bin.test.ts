@@ -127,7 +127,7 @@ describe("a program that cannot be run gives 125 and one line", () => {
     ["an empty name", ["run", "--", ""], /command: must not be empty/],
     ["no program", ["run"], /after two dashes/],
     ["no program after the dashes", ["run", "--"], /after two dashes/],
-    ["a program without dashes", ["run", "ls"], /ls/],
+    ["a program without dashes", ["run", "ls", "-l"], /'ls'\. What to run goes after two dashes/],
     ["an unknown option", ["run", "--wat", "--", "true"], /--wat/],
     ["an option without its value", ["run", "--timeout", "--", "true"], /timeout/],
     ["a time that is none", ["run", "--timeout", "soon", "--", "true"], /--timeout takes a time .*"soon"/],

@@ -66,11 +66,13 @@ const options = {
   )
 }
 
+const whereItGoes = "What to run goes after two dashes: joblib run -- ls -l"
+
 const runCommand = (program: ReadonlyArray<string>) =>
   Command.make("run", options, ({ cwd, env, grace, timeout }) =>
     Effect.gen(function*() {
       const [command, ...args] = program
-      if (command === undefined) return yield* invalid("What to run goes after two dashes: joblib run -- ls -l")
+      if (command === undefined) return yield* invalid(whereItGoes)
       process.exitCode = yield* Run.runAttached(JobSpec.make({
         command,
         args,
@@ -96,5 +98,13 @@ export const run = (argv: ReadonlyArray<string>, version: string) => {
   return Command.make("joblib").pipe(
     Command.withSubcommands([runCommand(program)]),
     Command.run({ name: "joblib", version })
-  )(end === -1 ? argv : argv.slice(0, end))
+  )(end === -1 ? argv : argv.slice(0, end)).pipe(
+    Effect.mapError((error) => end === -1 && argv[2] === "run" ? withDashes(error) : error)
+  )
+}
+
+/** A program that was given without the dashes is an argument that nobody knows. */
+const withDashes = <E>(error: E): E | ValidationError.ValidationError => {
+  const text = ValidationError.isValidationError(error) ? HelpDoc.toAnsiText(error.error).trim() : ""
+  return text.includes("unknown argument") ? ValidationError.invalidValue(HelpDoc.p(`${text}. ${whereItGoes}`)) : error
 }
