@@ -51,7 +51,8 @@ export const make = <Message, Stopped>(options: Options<Stopped>): Effect.Effect
   )
 
 export class Actor<Message, Stopped> {
-  private readonly mailbox: Queue.Queue<Letter<Message, Stopped>>
+  /** Let go of when the fiber leaves: an ended job keeps its worker. */
+  private mailbox: Queue.Queue<Letter<Message, Stopped>> | undefined
   private readonly options: Options<Stopped>
   private receive: Receive<Message> = () => {}
   private readonly notices = MutableQueue.unbounded<Message>()
@@ -97,8 +98,9 @@ export class Actor<Message, Stopped> {
     return Effect.async((resume) => this.post({ message: request(resume), refuse: resume, withdrawn: false }))
   }
 
-  /** Tells the actor something that must not wait for room. */
+  /** Tells the actor something that must not wait for room; nobody, once its fiber has left. */
   notify(message: Message): void {
+    if (this.mailbox === undefined) return
     MutableQueue.offer(this.notices, message)
     this.wake()
   }
@@ -110,9 +112,10 @@ export class Actor<Message, Stopped> {
 
   /** Sends a letter. If it has to wait for room: how it leaves the queue before the mailbox. */
   private post(letter: Letter<Message, Stopped>): Effect.Effect<unknown> | undefined {
-    if (this.stopped) letter.refuse(Exit.fail(this.options.stopped()))
-    else if (this.mailbox.unsafeOffer(letter)) this.wake()
-    else return Fiber.interrupt(Runtime.runFork(this.options.runtime)(Queue.offer(this.mailbox, letter)))
+    const { mailbox, options, stopped } = this
+    if (stopped || mailbox === undefined) letter.refuse(Exit.fail(options.stopped()))
+    else if (mailbox.unsafeOffer(letter)) this.wake()
+    else return Fiber.interrupt(Runtime.runFork(options.runtime)(Queue.offer(mailbox, letter)))
     return undefined
   }
 
@@ -140,28 +143,33 @@ export class Actor<Message, Stopped> {
       const effect = notice === undefined ? this.open(this.letters.pop()) : this.attempt(notice)
       if (effect !== undefined) return Effect.zipRight(effect, this.work)
     }
-    if (this.depth > 0) return this.empty
-    return this.closed ? Effect.void : Effect.zipRight(this.wait, this.work)
+    const { depth, mailbox } = this
+    if (mailbox !== undefined && depth > 0) return this.empty(mailbox, depth)
+    if (!this.closed) return Effect.zipRight(this.wait, this.work)
+    this.mailbox = undefined
+    return Effect.void
   })
 
-  private readonly empty: Effect.Effect<void> = Effect.suspend(() => {
-    this.options.onDepth?.(this.depth)
-    return Effect.flatMap(Queue.takeAll(this.mailbox), (letters) => {
+  private empty(mailbox: Queue.Queue<Letter<Message, Stopped>>, depth: number): Effect.Effect<void> {
+    this.options.onDepth?.(depth)
+    return Effect.flatMap(Queue.takeAll(mailbox), (letters) => {
       this.letters = Chunk.toArray(letters).reverse()
       return this.work
     })
-  })
+  }
 
-  private readonly wait = Effect.async<void>((resume) => {
-    // The fiber may have yielded since it looked.
-    if (this.closed || !MutableQueue.isEmpty(this.notices) || this.depth > 0) return resume(Effect.void)
-    this.options.onDepth?.(0)
-    this.resume = resume
-  })
+  private get wait(): Effect.Effect<void> {
+    return Effect.async((resume) => {
+      // The fiber may have yielded since it looked.
+      if (this.closed || !MutableQueue.isEmpty(this.notices) || this.depth > 0) return resume(Effect.void)
+      this.options.onDepth?.(0)
+      this.resume = resume
+    })
+  }
 
   /** How many requests are in the mailbox, and wait for room in it. */
   private get depth(): number {
-    return Option.getOrElse(this.mailbox.unsafeSize(), () => 0)
+    return this.mailbox === undefined ? 0 : Option.getOrElse(this.mailbox.unsafeSize(), () => 0)
   }
 
   private open(letter: Letter<Message, Stopped> | undefined): Effect.Effect<void> | void {

@@ -30,8 +30,8 @@ export class View {
   private readonly pieces: Array<Piece | undefined> = []
   /** How many of `pieces` are evicted: empty places that wait to be cut off. */
   private evicted = 0
-  /** Those that are as long as they may be, by their beginning; what comes does not change them. */
-  private readonly whole = new Map<number, Batch>()
+  /** Those that are as long as they may be, by their beginning; what comes does not change them. Most jobs have none. */
+  private whole: Map<number, Batch> | undefined
   private kept = 0
   /** The one up to the head that was asked for last: readers at the head ask for the same one after another. */
   private latest: Batch | undefined
@@ -59,7 +59,9 @@ export class View {
     this.size -= piece.length
     this.pieces[this.evicted++] = undefined
     if (this.latest !== undefined && this.latest.from < this.start) this.latest = undefined
-    for (const [from, batch] of this.whole) if (from < this.start) this.forget(batch)
+    this.whole?.forEach((batch, from) => {
+      if (from < this.start) this.forget(batch)
+    })
     // Cut off in bulk: to shift an array for each piece would cost its length each time.
     if (this.evicted > 1024 && this.evicted * 2 > this.pieces.length) {
       this.pieces.splice(0, this.evicted)
@@ -72,7 +74,7 @@ export class View {
   batch(from: number, to: number): Batch {
     const { latest } = this
     if (latest !== undefined && latest.from === from && latest.to === to) return latest
-    const known = this.whole.get(from)
+    const known = this.whole?.get(from)
     if (known !== undefined && known.to <= to) return known
     const index = this.indexOf(from)
     const start = Math.max(from, this.pieces[index]?.offset ?? to)
@@ -108,16 +110,17 @@ export class View {
   }
 
   private keep(batch: Batch): void {
+    const whole = this.whole ??= new Map()
     this.kept += batch.chunks.length
-    for (const oldest of this.whole.values()) {
+    for (const oldest of whole.values()) {
       if (this.kept <= maxKeptChunks) break
       this.forget(oldest)
     }
-    this.whole.set(batch.from, batch)
+    whole.set(batch.from, batch)
   }
 
   private forget(batch: Batch): void {
-    this.whole.delete(batch.from)
+    this.whole?.delete(batch.from)
     this.kept -= batch.chunks.length
   }
 
