@@ -195,3 +195,18 @@ describe("what an application's telemetry does to jobs", () => {
       Logger.withMinimumLogLevel(LogLevel.Debug)
     ))
 })
+
+it.effect("a job is logged as started, and then as ended, even if it has ended before it is announced", () => {
+  const told: Array<string> = []
+  const logger = Logger.make(({ message }) => void told.push(String(message)))
+  return Effect.gen(function*() {
+    const coordinator = yield* JobCoordinator
+    yield* coordinator.wait(yield* coordinator.start(JobSpec.make({ command: "quick" })))
+    expect(yield* coordinator.list()).toHaveLength(1)
+    expect(told).toEqual(["Job started", "Job ended"])
+  }).pipe(
+    Effect.provide(simulated({ quick: { end: { code: 0 } } })),
+    Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+    Logger.withMinimumLogLevel(LogLevel.Debug)
+  )
+})

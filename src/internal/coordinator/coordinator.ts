@@ -214,10 +214,10 @@ export class Coordinator {
     }
   }
 
-  /** A job may end before it is announced, and is then both at once. */
+  /** A job may end before it is announced. Its end is then news once more. */
   private started(worker: Worker.Worker, place: Place): Effect.Effect<void> | void {
     this.table.add(worker)
-    if (place.state === "left") this.end(worker)
+    if (place.state === "left") this.mailbox.notify({ _tag: "Ended", worker, place })
     return this.log("Job started", worker)
   }
 
@@ -225,13 +225,9 @@ export class Coordinator {
   private ended(worker: Worker.Worker, place: Place): Effect.Effect<void> | void {
     this.places.leave(place)
     if (!this.table.has(worker)) return
-    this.end(worker)
-    return this.log("Job ended", worker)
-  }
-
-  private end(worker: Worker.Worker): void {
     this.table.end(worker)
     this.expire()
+    return this.log("Job ended", worker)
   }
 
   /** Removes what retention lets go, and comes back when the next job's time is over. */

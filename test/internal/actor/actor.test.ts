@@ -4,7 +4,6 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { hole } from "effect/Function"
 import * as Logger from "effect/Logger"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
@@ -84,7 +83,7 @@ for (const capacity of [1, 2, 16]) {
           for (let wait = 0; wait < 6; wait++) {
             const scope = yield* Scope.make()
             let received = 0
-            const actor = yield* Actor.make<number, never>({ capacity, runtime, stopped: hole<never> })
+            const actor = yield* Actor.make<number, "stopped">({ capacity, runtime, stopped: () => "stopped" })
             yield* actor.start((n) => Effect.zipRight(Effect.sync(() => received++), steps(n)), scope)
             yield* Effect.promise(async () => {
               actor.notify(n)
