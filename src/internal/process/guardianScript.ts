@@ -96,8 +96,10 @@ kill_cgroup() {
   [ ! "$cgroup" ] || echo 1 >"$cgroup/cgroup.kill"
 }
 
-# A signal to its own group must be heard, and a group that cannot be must not be there.
+# A signal to its own group must be heard, and a group that cannot be must not be there. This is for the shell's own "kill":
+# one that is a program may take "-123" for "-1", which is everybody.
 rehearse() {
+  [ "$(command -v kill)" = kill ] || exit 1
   heard=
   trap 'heard=yes' USR1
   groups=" $$ 999999999"

@@ -278,6 +278,21 @@ describe("guardianScript", () => {
     )
   }
 
+  it.scopedLive.skipIf(Shells.isMissing("bash"))(
+    "sends no signal at all where kill is a program, which may take a group for everybody",
+    () =>
+      Effect.gen(function*() {
+        const path = yield* programs({
+          kill: ": >\"$0.called\"",
+          sh: `export script="$2"; exec bash -c 'enable -n kill; eval "$script"' "$3" "$4"`
+        })
+        const [directory = ""] = path.split(":", 1)
+        const guardian = yield* startScriptWith({ path, shell: Path.join(directory, "sh") })
+        assert.strictEqual(yield* guardian.exited, 1)
+        assert.isFalse(Fs.existsSync(Path.join(directory, "kill.called")))
+      })
+  )
+
   it.scopedLive("minds no signal that can be ignored", () =>
     Effect.gen(function*() {
       const guardian = yield* startScript
