@@ -28,9 +28,12 @@ forget_gone() {
 
 # Signals each group that has a member with the mark, unless it is one of $groups, and tells which: such are jobs that were
 # never registered, and what has left the group of its job. Each is signalled as soon as it is found, and few processes
-# share a grep, for one that hangs hides those after it. $2 is the order of the processes. Finds nothing without a /proc.
+# share a grep, for one that hangs hides those after it, and none do where grep keeps what it found until its end. $2 is the
+# order of the processes. Finds nothing without a /proc.
 signal_marked() {
-  echo /proc/[0-9]*/environ | tr ' ' '\\n' | $2 | xargs -n 100 -P 16 grep -ls -- "$mark" | while read -r environ; do
+  at_once=--line-buffered share=100
+  echo x | grep -q "$at_once" x || { at_once= share=1; }
+  echo /proc/[0-9]*/environ | tr ' ' '\\n' | $2 | xargs -n "$share" -P 16 grep $at_once -ls -- "$mark" | while read -r environ; do
     pgid=
     read_pgid <"\${environ%environ}stat"
     [ "$pgid" -gt 1 ] || continue
@@ -96,8 +99,10 @@ kill_cgroup() {
   [ ! "$cgroup" ] || echo 1 >"$cgroup/cgroup.kill"
 }
 
-# A signal to its own group must be heard, and a group that cannot be must not be there.
+# A signal to its own group must be heard, and a group that cannot be must not be there. This is for the shell's own "kill":
+# one that is a program may take "-123" for "-1", which is everybody.
 rehearse() {
+  [ "$(command -v kill)" = kill ] || exit 1
   heard=
   trap 'heard=yes' USR1
   groups=" $$ 999999999"

@@ -214,6 +214,32 @@ describe("guardianScript", () => {
       yield* after.groupGone
     }))
 
+  it.scopedLive("finds those before and after one on which its sweep hangs for as long as it lives", () =>
+    Effect.gen(function*() {
+      // As GNU grep, it tells what it has found when it ends, unless it is told to tell it at once.
+      const path = yield* programs({
+        grep: `stuck=/proc/$(cat "\${0%grep}stuck")/environ told= found= at_once=
+          case " $* " in *" /proc/"*) ;; *) exec /bin/grep "$@" ;; esac
+          for word; do
+            case $word in
+              --line-buffered) at_once=yes ;;
+              JOBLIB_*) mark=$word ;;
+              "$stuck") exec sleep 1000 ;;
+              /proc/*) /bin/grep -qs "$mark" "$word" && if [ "$at_once" ]; then echo "$word"; else found="$found $word"; fi ;;
+            esac
+          done
+          for word in $found; do echo "$word"; done`
+      })
+      const guardian = yield* startScriptWith({ path })
+      const marked = { [guardian.mark]: "1" }
+      const before = yield* startJob(stubborn, marked)
+      const stuck = yield* startJob("echo up; exec sleep 1000")
+      const after = yield* startJob(stubborn, marked)
+      Fs.writeFileSync(Path.join(path.split(":", 1)[0] ?? "", "stuck"), `${stuck.pid}`)
+      guardian.input.end()
+      yield* Effect.timeout(Effect.zip(before.groupGone, after.groupGone), "25 seconds")
+    }))
+
   it.scopedLive("gives nobody a list of all processes, which may be longer than arguments can be", () =>
     Effect.gen(function*() {
       const path = yield* programs({ grep: "[ $# -le 104 ] && exec /bin/grep \"$@\"" })
@@ -277,6 +303,21 @@ describe("guardianScript", () => {
         })
     )
   }
+
+  it.scopedLive.skipIf(Shells.isMissing("bash"))(
+    "sends no signal at all where kill is a program, which may take a group for everybody",
+    () =>
+      Effect.gen(function*() {
+        const path = yield* programs({
+          kill: ": >\"$0.called\"",
+          sh: `export script="$2"; exec bash -c 'enable -n kill; eval "$script"' "$3" "$4"`
+        })
+        const [directory = ""] = path.split(":", 1)
+        const guardian = yield* startScriptWith({ path, shell: Path.join(directory, "sh") })
+        assert.strictEqual(yield* guardian.exited, 1)
+        assert.isFalse(Fs.existsSync(Path.join(directory, "kill.called")))
+      })
+  )
 
   it.scopedLive("minds no signal that can be ignored", () =>
     Effect.gen(function*() {
