@@ -348,16 +348,16 @@ const batches = (
   subscription: Subscription
 ): Channel.Channel<Chunk.Chunk<OutputChunk>, unknown, ReadError> => {
   const wait = Channel.fromEffect(Effect.suspend(() => subscription.wait))
-  const next: Channel.Channel<Chunk.Chunk<OutputChunk>, unknown, ReadError> = Channel.suspend(() => {
+  const next = (): Channel.Channel<Chunk.Chunk<OutputChunk>, unknown, ReadError> => {
     const batch = subscription.take()
-    if (batch === undefined) return Channel.flatMap(wait, () => next)
+    if (batch === undefined) return Channel.flatMap(wait, next)
     return Either.isEither(batch) ? emit(batch) : Channel.flatMap(Channel.fromEffect(Effect.either(batch)), emit)
-  })
+  }
   const emit = Either.match({
-    onRight: (chunks: Chunk.Chunk<OutputChunk>) => Channel.flatMap(Channel.write(chunks), () => next),
+    onRight: (chunks: Chunk.Chunk<OutputChunk>) => Channel.flatMap(Channel.write(chunks), next),
     onLeft: Option.match({ onNone: () => Channel.void, onSome: (error: ReadError) => Channel.fail(error) })
   })
-  return next
+  return Channel.suspend(next)
 }
 
 const bytesOf = (count: number | undefined = 0): number => count > 0 ? Math.floor(count) : 0
