@@ -85,17 +85,18 @@ export class Actor<Message, Stopped> {
   ask<A, E>(request: (reply: Reply<A, E>) => Message): Effect.Effect<A, E | Stopped> {
     return Effect.async((resume) => {
       const letter = { message: request(resume), refuse: resume, withdrawn: false }
-      const leaveQueue = this.post(letter)
-      const withdraw = Effect.sync(() => {
+      if (!this.post(letter)) resume(this.askInTurn(request))
+      return Effect.sync(() => {
         letter.withdrawn = true
       })
-      return leaveQueue === undefined ? withdraw : Effect.zipRight(withdraw, leaveQueue)
     })
   }
 
   /** The same for a request that changes nothing: to receive it in vain is cheaper than to withdraw it. */
   query<A, E>(request: (reply: Reply<A, E>) => Message): Effect.Effect<A, E | Stopped> {
-    return Effect.async((resume) => this.post({ message: request(resume), refuse: resume, withdrawn: false }))
+    return Effect.async((resume) => {
+      if (!this.post({ message: request(resume), refuse: resume, withdrawn: false })) resume(this.askInTurn(request))
+    })
   }
 
   /** Tells the actor something that must not wait for room; nobody, once its fiber has left. */
@@ -110,13 +111,41 @@ export class Actor<Message, Stopped> {
     this.stopped = true
   }
 
-  /** Sends a letter. If it has to wait for room: how it leaves the queue before the mailbox. */
-  private post(letter: Letter<Message, Stopped>): Effect.Effect<unknown> | undefined {
+  /** Sends a letter; `false`: there is no room for it. */
+  private post(letter: Letter<Message, Stopped>): boolean {
     const { mailbox, options, stopped } = this
     if (stopped || mailbox === undefined) letter.refuse(Exit.fail(options.stopped()))
     else if (mailbox.unsafeOffer(letter)) this.wake()
-    else return Fiber.interrupt(Runtime.runFork(options.runtime)(Queue.offer(mailbox, letter)))
-    return undefined
+    else return false
+    return true
+  }
+
+  /** Waits for room in the caller's fiber, which an interruption takes out of the queue: one of its own costs more. */
+  private askInTurn<A, E>(request: (reply: Reply<A, E>) => Message): Effect.Effect<A, E | Stopped> {
+    return Effect.suspend(() => {
+      const { mailbox } = this
+      if (mailbox === undefined) return Effect.fail(this.options.stopped())
+      let answer: Exit.Exit<A, E | Stopped> | undefined
+      let resume: Reply<A, E | Stopped> = (exit) => {
+        answer ??= exit
+      }
+      const reply: Reply<A, E | Stopped> = (exit) => resume(exit)
+      const letter = { message: request(reply), refuse: reply, withdrawn: false }
+      return Queue.offer(mailbox, letter).pipe(
+        // The fiber may have slept, or left, in the meantime.
+        Effect.zipRight(Effect.async<A, E | Stopped>((caller) => {
+          resume = caller
+          if (answer !== undefined) caller(answer)
+          else if (this.mailbox === undefined) caller(Exit.fail(this.options.stopped()))
+          else this.wake()
+        })),
+        Effect.onInterrupt(() =>
+          Effect.sync(() => {
+            letter.withdrawn = true
+          })
+        )
+      )
+    })
   }
 
   /** An actor may close its own scope; then its fiber leaves as soon as it has received what there is. */
