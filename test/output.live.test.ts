@@ -301,7 +301,8 @@ describe("a program that never stops writing", () => {
           const until = Date.now() + size(30_000, 2000)
           const records = Records.bytes(100_000)
           let others = 0
-          while (Date.now() < until) {
+          const evicted = Effect.map(jobs.info(id), (info) => info.output.evictedBytes)
+          while (Date.now() < until || (yield* evicted) <= cap) {
             const other = yield* jobs.start(Records.job(100_000))
             const reader = new Records.Reader(records)
             yield* read(reader, jobs.output(other))
