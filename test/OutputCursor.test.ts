@@ -87,7 +87,7 @@ describe("OutputCursor", () => {
           assert.isAtMost(lengths.stdout + lengths.stderr, 30_006)
         }
       }).pipe(simulate({ output: writes, end: { code: 0 } })),
-    120_000
+    240_000
   )
 
   const writes = inWrites(encode("aé€😀\n".repeat(9_000_000 / 11)), [3001, 1, 7, 20_002, 2, 4999], 1)
@@ -126,7 +126,7 @@ describe("OutputCursor", () => {
           { numRuns: 40, seed: 1 }
         )
       ),
-    120_000
+    240_000
   )
 
   it.effect("says whether more is there, and whether the job has ended", () =>

@@ -779,7 +779,7 @@ describe("readers of what memory has lost", () => {
       assert.strictEqual(latin1(yield* Stream.runCollect(jobs.stderr(id))), "first\nlast\n")
       const tail = yield* Stream.runCollect(jobs.stderr(id, { from: { tail: 7 } }))
       assert.strictEqual(latin1(tail), "first\nlast\n".slice(-7))
-      assert.isAtMost(reads.bytes - before.bytes, 50_000)
+      assert.isAtMost(reads.bytes - before.bytes, 150_000)
     }))
 
   it.scopedLive(
@@ -799,7 +799,7 @@ describe("readers of what memory has lost", () => {
         yield* takes("20 seconds", written(`${directory}/${old}`, records.length + bigRecords.length))
         yield* Fiber.interruptAll(cold)
       }),
-    60_000
+    240_000
   )
 
   it.scopedLive("get every byte or are told what is gone, while segments are renamed and leave under their hands", () =>

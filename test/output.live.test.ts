@@ -272,7 +272,7 @@ describe("a reader that the job waits for", () => {
           assert.isBelow(yield* stuck, bytes)
           yield* Fiber.interrupt(reading)
         }
-        yield* Effect.timeout(jobs.wait(id), "60 seconds")
+        yield* Effect.timeout(jobs.wait(id), "200 seconds")
         assert.strictEqual((yield* jobs.info(id)).output.stdoutBytes, bytes)
       }))
   }
@@ -429,7 +429,7 @@ describe("what a late reader gets", () => {
         const batch = yield* jobs.output(id, { from: "end" }).pipe(
           Stream.chunks,
           Stream.runHead,
-          Effect.timeout("30 seconds")
+          Effect.timeout("200 seconds")
         )
         const size = Array.from(Option.getOrThrow(batch)).reduce((size, { bytes }) => size + bytes.length, 0)
         assert.isAtMost(size, 256 * 1024)

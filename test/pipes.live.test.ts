@@ -141,7 +141,7 @@ describe("a pipe", () => {
         assert.deepStrictEqual(yield* jobs.wait(id), done)
         assert.match(yield* textOf(jobs.output(id)), /^\d+\n(stray\n)+$/)
       }).pipe(Effect.provide(live())),
-    120_000
+    240_000
   )
 
   it.live("breaks under an escapee once it is cut", () =>

@@ -237,7 +237,7 @@ describe("guardianScript", () => {
       const after = yield* startJob(stubborn, marked)
       Fs.writeFileSync(Path.join(path.split(":", 1)[0] ?? "", "stuck"), `${stuck.pid}`)
       guardian.input.end()
-      yield* Effect.timeout(Effect.zip(before.groupGone, after.groupGone), "25 seconds")
+      yield* Effect.timeout(Effect.zip(before.groupGone, after.groupGone), "200 seconds")
     }))
 
   it.scopedLive("gives nobody a list of all processes, which may be longer than arguments can be", () =>

@@ -194,7 +194,7 @@ describe("Segment", () => {
             assert.deepStrictEqual(Fs.readdirSync(folder.path), [])
           })
         ), { discard: true }),
-    30_000
+    240_000
   )
 
   it.effect("readers that come while it is sealed and the next begins get its bytes", () =>
