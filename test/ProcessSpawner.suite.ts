@@ -29,7 +29,7 @@ export interface Programs {
   /** Writes 1 MiB of "x" to its output and leaves with code 0. */
   readonly floods: JobSpec.JobSpec
   /**
-   * Writes 100,000 bytes to its output, says "ready\n" on its error output, not before it has written all that the pipe
+   * Writes 69,632 bytes to its output, says "ready\n" on its error output, not before it has written all that the pipe
    * takes, and runs until any signal ends it.
    */
   readonly fillsPipe: JobSpec.JobSpec
@@ -58,7 +58,7 @@ export interface Programs {
 
 export interface Capabilities {
   readonly guarantee: Guarantee
-  /** Whether a pipe takes 100,000 bytes, reader's buffers included, while its reader pauses, or none. */
+  /** Whether a pipe takes 69,632 bytes, reader's buffers included, while its reader pauses, or none. */
   readonly pipes: "roomy" | "tight"
   /** Whether limits can be set; if not, they are refused, or (by a simulation) they do nothing. */
   readonly limits: "set" | "refused" | "ignored"
@@ -307,7 +307,7 @@ export const suite = <E>(
           recorder.accepts = () => true
           yield* process.resumeOutput
           yield* recorder.outputEnd
-          expect(recorder.bytes("stdout").length).toBe(capabilities.pipes === "roomy" ? 100_000 : first)
+          expect(recorder.bytes("stdout").length).toBe(capabilities.pipes === "roomy" ? 69_632 : first)
         })
       )
 

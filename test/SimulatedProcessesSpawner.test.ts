@@ -8,7 +8,7 @@ const layer = SimulatedProcesses.layer({
   runs: {},
   ignoresTerm: { output: [{ data: "ready\n" }], ignores: ["SIGTERM"] },
   floods: { output: [{ data: "x".repeat(1024 * 1024) }], end: { code: 0 } },
-  fillsPipe: { output: [{ source: "stderr", data: "ready\n" }, { data: new Uint8Array(100_000) }] },
+  fillsPipe: { output: [{ source: "stderr", data: "ready\n" }, { data: new Uint8Array(69_632) }] },
   leavesChild: { output: [{ data: "1001\n" }], end: { code: 0 }, children: [{ holdsPipes: true }] },
   leavesEscapee: {
     output: [{ data: "1001\n" }],
